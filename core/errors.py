@@ -61,6 +61,7 @@ class Reason(StrEnum):
     OUTSIDE_ROOT = "outside_root"
     FOLDER_LINK = "folder_link"
     SYSTEM_FILE = "system_file"
+    SIDECAR_FILE = "sidecar_file"
     # The work was ended.
     CANCELLED = "cancelled"
     KILLS_WORKER = "kills_worker"

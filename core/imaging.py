@@ -119,10 +119,11 @@ def _decode_with_pillow(data: bytes, limits: ImageLimits) -> Image.Image:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 _check_size(image.width, image.height, limits)
-                if getattr(image, "n_frames", 1) > 1:
+                frames = int(getattr(image, "n_frames", 1))
+                if frames > 1:
                     raise ImageRejected(
                         Reason.MULTIPLE_FRAMES,
-                        f"the {image.format} holds {image.n_frames} frames or pages; submit each as its own image",
+                        f"the {image.format} holds {frames} frames or pages; submit each as its own image",
                     )
                 image.load()
                 return _to_rgb(ImageOps.exif_transpose(image))
@@ -144,9 +145,7 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
             Reason.TOO_MANY_PIXELS, f"{width}x{height} pixels are more than the {limits.max_pixels} allowed"
         )
     if min(width, height) < limits.min_side_px:
-        raise ImageRejected(
-            Reason.TOO_SMALL, f"{width}x{height} pixels: each side needs at least {limits.min_side_px}"
-        )
+        raise ImageRejected(Reason.TOO_SMALL, f"{width}x{height} pixels: each side needs at least {limits.min_side_px}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
