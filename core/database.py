@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, CursorResult, Engine, UpdateBase, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlmodel import Session
@@ -38,9 +39,9 @@ class Database:
         On SQLite it takes the write lock at its start (BEGIN IMMEDIATE): a transaction that first reads and then
         writes would otherwise fail at once when another writer came between, without waiting.
         """
-        with Session(self.engine.execution_options(histobatch_write=True), expire_on_commit=False) as session:
-            with session.begin():
-                yield session
+        engine = self.engine.execution_options(histobatch_write=True)
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -71,6 +72,11 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def execute_dml(session: Session, statement: UpdateBase) -> int:
+    """Run an UPDATE, DELETE or INSERT and return the number of rows it changed."""
+    return cast("CursorResult[Any]", session.execute(statement)).rowcount
 
 
 def _revision(connection: Connection) -> str | None:

@@ -53,7 +53,7 @@ class ImageLimits:
     min_side_px: int = 32
 
 
-def decode_rgb(data: bytes, limits: ImageLimits = ImageLimits()) -> NDArray[np.uint8]:  # noqa: B008 - frozen value
+def decode_rgb(data: bytes, limits: ImageLimits = ImageLimits()) -> NDArray[np.uint8]:
     """Decode one image file and scale it to the network's input.
 
     Orientation (EXIF) is applied, transparency is laid on white, palette, grey and CMYK become RGB, 16-bit grey

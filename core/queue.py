@@ -5,7 +5,7 @@ reconciler sends it again) or come twice (the second one finds nothing left to d
 """
 
 from celery import Celery
-from kombu import Queue as KombuQueue
+from kombu.entity import Queue as KombuQueue
 from redis import Redis
 
 from core.lanes import CLASSIFY_TASK, CONTROL_QUEUE, FINISH_TASK, INTAKE_TASK, QUEUES, RECONCILE_TASK, Lane
@@ -85,7 +85,7 @@ class WorkQueue:
 
     def depths(self) -> dict[str, int]:
         """Messages waiting in each queue, by the queue's name."""
-        return {name: int(self._redis.llen(name)) for name in QUEUES}  # type: ignore[arg-type]
+        return {name: int(self._redis.llen(name)) for name in QUEUES}
 
     def ping(self) -> None:
         """Ask the broker for an answer; raises what the client raises."""
