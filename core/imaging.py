@@ -7,7 +7,9 @@ against each other); whatever that decoder refuses goes to Pillow.
 
 import io
 import struct
+import threading
 import warnings
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +39,8 @@ _SIGNATURES = (
 )
 # Chunks that change what a PNG looks like (transparency, orientation, animation): Pillow's business.
 _PNG_SPECIAL_CHUNKS = frozenset({b"tRNS", b"eXIf", b"acTL"})
+_LARGE_PIXELS = 8_000_000
+_ONE_LARGE_IMAGE = threading.Lock()
 _WHITE = (255, 255, 255)  # the background of a bright-field slide
 
 
@@ -72,22 +76,32 @@ def decode_rgb(data: bytes, limits: ImageLimits = ImageLimits()) -> NDArray[np.u
     """
     if not data:
         raise ImageRejected(Reason.EMPTY_FILE, "the file has no bytes")
-    pixels = _decode_plain_png(data, limits)
-    image = _decode_with_pillow(data, limits) if pixels is None else Image.fromarray(pixels)
-    scaled = image.resize((WIDTH, HEIGHT), Image.Resampling.BOX)
-    return np.array(scaled, dtype=np.uint8)
-
-
-def _decode_plain_png(data: bytes, limits: ImageLimits) -> NDArray[np.uint8] | None:
-    """Decode a PNG of 8-bit RGB without transparency, orientation or animation; None sends it to Pillow."""
     shape = _plain_png_shape(data)
     if shape is None:
-        return None
+        return _decode_with_pillow(data, limits)
     height, width = shape
     _check_size(width, height, limits)
+    with _memory_gate(width * height):
+        pixels = _decode_plain_png(data, shape)
+        if pixels is not None:
+            return _scale(Image.fromarray(pixels))
+    return _decode_with_pillow(data, limits)
+
+
+def _scale(image: Image.Image) -> NDArray[np.uint8]:
+    return np.array(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX), dtype=np.uint8)
+
+
+def _memory_gate(pixels: int) -> AbstractContextManager[object]:
+    """Let one large image be decoded at a time, so that memory does not grow with the number of threads."""
+    return _ONE_LARGE_IMAGE if pixels > _LARGE_PIXELS else nullcontext()
+
+
+def _decode_plain_png(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """Decode to RGB uint8 (height, width, 3); None where the decoder refuses, so that Pillow names the fault."""
     try:
         pixels: NDArray[np.uint8] = rust_codecs.decode_image_png_u8(data, shape, "rgb")
-    except Exception:  # the Rust binding raises plain Exception; Pillow finds out and names the fault
+    except Exception:  # the Rust binding raises plain Exception
         return None
     return pixels
 
@@ -111,8 +125,8 @@ def _plain_png_shape(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _decode_with_pillow(data: bytes, limits: ImageLimits) -> Image.Image:
-    """Decode with the reference decoder, refusing what cannot be judged, to mode RGB."""
+def _decode_with_pillow(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
+    """Decode with the reference decoder and scale, refusing what cannot be judged."""
     try:
         with warnings.catch_warnings():
             # Our own limit decides about size; damaged metadata does not matter when the pixels are whole.
@@ -125,8 +139,9 @@ def _decode_with_pillow(data: bytes, limits: ImageLimits) -> Image.Image:
                         Reason.MULTIPLE_FRAMES,
                         f"the {image.format} holds {frames} frames or pages; submit each as its own image",
                     )
-                image.load()
-                return _to_rgb(ImageOps.exif_transpose(image))
+                with _memory_gate(image.width * image.height):
+                    image.load()
+                    return _scale(_to_rgb(ImageOps.exif_transpose(image)))
     except ImageRejected:
         raise
     except UnidentifiedImageError as error:

@@ -6,8 +6,11 @@ reconciler sends it again) or come twice (the second one finds nothing left to d
 
 from celery import Celery
 from kombu.entity import Queue as KombuQueue
+from kombu.exceptions import OperationalError
 from redis import Redis
+from redis.exceptions import RedisError
 
+from core.errors import TransientError
 from core.lanes import CLASSIFY_TASK, CONTROL_QUEUE, FINISH_TASK, INTAKE_TASK, QUEUES, RECONCILE_TASK, Lane
 from core.settings import Settings
 
@@ -64,6 +67,10 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
+class BrokerAway(TransientError):
+    """The broker cannot be reached. What was to be sent is in the database, and the reconciler sends it later."""
+
+
 class WorkQueue:
     """Sends ids to the workers and looks at what waits."""
 
@@ -72,7 +79,7 @@ class WorkQueue:
         self._redis = Redis.from_url(settings.redis_url, socket_timeout=5, socket_connect_timeout=_CONNECT_TIMEOUT_S)
 
     def send_intake(self, submission_id: str) -> None:
-        """Ask a worker to list a submission's folder."""
+        """Ask a worker to list a submission's folder. Like all sending, raises BrokerAway."""
         self._send(INTAKE_TASK, submission_id, CONTROL_QUEUE)
 
     def send_classify(self, batch_id: int, lane: Lane) -> None:
@@ -84,8 +91,11 @@ class WorkQueue:
         self._send(FINISH_TASK, submission_id, CONTROL_QUEUE)
 
     def depths(self) -> dict[str, int]:
-        """Messages waiting in each queue, by the queue's name."""
-        return {name: int(self._redis.llen(name)) for name in QUEUES}
+        """Messages waiting in each queue, by the queue's name; raises BrokerAway."""
+        try:
+            return {name: int(self._redis.llen(name)) for name in QUEUES}
+        except RedisError as error:
+            raise BrokerAway(f"the broker does not answer ({type(error).__name__})") from error
 
     def ping(self) -> None:
         """Ask the broker for an answer; raises what the client raises."""
@@ -98,4 +108,7 @@ class WorkQueue:
 
     def _send(self, task: str, subject: str | int, queue: str) -> None:
         # A broker that is away fails the call soon: whoever asks must not hang, the reconciler sends again.
-        self._celery.send_task(task, args=(subject,), queue=queue, retry=True, retry_policy={"max_retries": 1})
+        try:
+            self._celery.send_task(task, args=(subject,), queue=queue, retry=True, retry_policy={"max_retries": 1})
+        except (OperationalError, RedisError) as error:
+            raise BrokerAway(f"the broker does not take messages ({type(error).__name__})") from error

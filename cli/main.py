@@ -1,0 +1,44 @@
+"""The `histobatch` command: the composition root that builds settings once and starts programs."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from cli import demo, doctor, programs, submissions, training
+from core.bundle import NOTICE
+from core.errors import HistobatchError
+
+app = typer.Typer(
+    name="histobatch",
+    help=f"Classify breast-histology images in batches. {NOTICE}",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.command()(demo.demo)
+app.command()(submissions.submit)
+app.command()(submissions.status)
+app.command()(submissions.results)
+app.command()(training.train)
+app.command()(training.export)
+app.command()(programs.worker)
+app.command()(programs.api)
+app.command()(programs.beat)
+app.command()(programs.flower)
+app.command()(programs.migrate)
+app.command()(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; expected errors end it with one line and status 1."""
+    try:
+        app()
+    except HistobatchError as error:
+        Console(stderr=True).print(f"histobatch: {error}", style="red", markup=False, highlight=False)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
