@@ -66,6 +66,14 @@ def resolve_folder(folder: str, roots: tuple[Path, ...]) -> Path:
             Reason.FOLDER_NOT_ALLOWED,
             f"the folder is not below an allowed root ({allowed}); see HISTOBATCH_ROOTS",
         )
-    if not resolved.is_dir():
+    if not _is_folder(resolved):
         raise FolderError(Reason.FOLDER_MISSING, "there is no such folder; is the storage mounted on this machine?")
     return resolved
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        # A name that is too long, a parent that may not be entered, storage that does not answer: not there for us.
+        return False
