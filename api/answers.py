@@ -1,0 +1,77 @@
+"""What every answer carries: the notice, security headers, a request id; and the line it leaves in the log."""
+
+import re
+import time
+from secrets import token_hex
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from core.bundle import NOTICE
+
+log = structlog.get_logger(__name__)
+
+_SELF_ONLY: Final = (
+    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+)
+# Swagger's page starts itself with an inline script and styles.
+_DOCS: Final = f"{_SELF_ONLY}; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; worker-src blob:"
+_DOCS_PATHS: Final = frozenset({"/docs", "/redoc"})
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class AnswerMiddleware:
+    """Adds headers to every answer and logs each request by its route, never by its address.
+
+    An address may hold what a person typed; a route template such as /v1/submissions/{submission_id} does not.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(Headers(scope=scope))
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _add_headers(MutableHeaders(scope=message), scope["path"], request_id)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self._app(scope, receive, send_with_headers)
+            finally:
+                route = scope.get("route")
+                log.info(
+                    "request_handled",
+                    method=scope["method"],
+                    route=getattr(route, "path", None),
+                    status=int(status),
+                    elapsed_ms=round((time.perf_counter() - started) * 1e3, 1),
+                )
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else token_hex(8)
+
+
+def _add_headers(headers: MutableHeaders, path: str, request_id: str) -> None:
+    headers["X-Notice"] = NOTICE
+    headers["X-Request-ID"] = request_id
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Referrer-Policy"] = "no-referrer"
+    headers["Content-Security-Policy"] = _DOCS if path in _DOCS_PATHS else _SELF_ONLY
+    if not path.startswith("/static"):
+        # Results are about patients: no proxy and no browser keeps a copy.
+        headers.setdefault("Cache-Control", "no-store")

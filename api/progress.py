@@ -1,0 +1,173 @@
+"""How far submissions are, and what waits, computed from batch rows.
+
+A million images are 4,000 batches: summing those takes milliseconds where counting images would take a second.
+Batches in state split are left out everywhere, because two halves took their place.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, case, func, select
+from sqlmodel import Session, col
+
+from core.lanes import Lane
+from core.states import BatchState, ItemState, SubmissionState
+from core.tables import Batch, Item, Submission
+
+# The rate of a running submission is that of batches which ended this recently.
+_RECENT_S = 120
+# Below this span a rate says nothing (and clocks of two machines differ).
+_SHORTEST_SPAN_S = 0.05
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images by outcome."""
+
+    total: int = 0
+    benign: int = 0
+    malignant: int = 0
+    uncertain: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Images that have no outcome yet."""
+        return self.total - self.benign - self.malignant - self.uncertain - self.failed - self.skipped
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one submission is.
+
+    Attributes:
+        images_per_s, eta_s: None where nothing was finished (of late), or nothing is left.
+    """
+
+    counts: Counts
+    failures: dict[str, int]
+    images_per_s: float | None
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class LaneLoad:
+    """What waits in a lane.
+
+    Attributes:
+        oldest_s: seconds since the oldest waiting batch was cut; 0 where none waits.
+    """
+
+    lane: Lane
+    waiting: int
+    running: int
+    waiting_images: int
+    oldest_s: float
+
+
+def is_listed(submission: Submission) -> bool:
+    """Whether every image of the submission is known."""
+    return submission.state not in (SubmissionState.ACCEPTED, SubmissionState.LISTING)
+
+
+def count_images(session: Session, submission_ids: Iterable[str]) -> dict[str, Counts]:
+    """Count the images of submissions by outcome; those without a batch yet get zeros."""
+    ids = list(submission_ids)
+    rows = session.execute(
+        select(col(Batch.submission_id), *_count_columns())
+        .where(col(Batch.submission_id).in_(ids), col(Batch.state) != BatchState.SPLIT)
+        .group_by(col(Batch.submission_id))
+    )
+    found = {row[0]: Counts(*(int(value) for value in row[1:])) for row in rows}
+    return {submission_id: found.get(submission_id, Counts()) for submission_id in ids}
+
+
+def measure_progress(session: Session, submission: Submission, now: datetime) -> Progress:
+    """Find out how far a submission is at the moment now."""
+    finished = and_(col(Batch.state) == BatchState.DONE, col(Batch.started_at).is_not(None))
+    recent = and_(finished, col(Batch.finished_at) >= now - timedelta(seconds=_RECENT_S))
+    row = session.execute(
+        select(
+            *_count_columns(),
+            *_span_columns(finished),
+            *_span_columns(recent),
+        ).where(col(Batch.submission_id) == submission.id, col(Batch.state) != BatchState.SPLIT)
+    ).one()
+    counts = Counts(*(int(value or 0) for value in row[:6]))
+    failures = count_failures(session, submission.id) if counts.failed or counts.skipped else {}
+    whole, late = row[6:9], row[9:12]
+    if submission.finished_at is not None:
+        return Progress(counts, failures, _rate(*whole), None)
+    rate = _rate(late[0], late[1], now)
+    eta_s = counts.pending / rate if rate and counts.pending and is_listed(submission) else None
+    return Progress(counts, failures, rate, eta_s)
+
+
+def count_failures(session: Session, submission_id: str) -> dict[str, int]:
+    """Count the images without a result by reason, most frequent first; reads failed and skipped images only."""
+    amount = func.count()
+    rows = session.execute(
+        select(col(Item.reason), amount)
+        .where(col(Item.submission_id) == submission_id, col(Item.state).in_((ItemState.FAILED, ItemState.SKIPPED)))
+        .group_by(col(Item.reason))
+        .order_by(amount.desc(), col(Item.reason))
+    )
+    return {str(reason): count for reason, count in rows}
+
+
+def measure_lanes(session: Session, now: datetime) -> list[LaneLoad]:
+    """Find out what waits in each lane, in the order in which workers look into them."""
+    rows = session.execute(
+        select(
+            col(Batch.lane),
+            col(Batch.state),
+            func.count(),
+            func.sum(col(Batch.images)),
+            func.min(col(Batch.created_at)),
+        )
+        .where(col(Batch.state).in_((BatchState.QUEUED, BatchState.RUNNING)))
+        .group_by(col(Batch.lane), col(Batch.state))
+    )
+    found = {(lane, state): (count, int(images), oldest) for lane, state, count, images, oldest in rows}
+    loads = []
+    for lane in Lane:
+        waiting, images, oldest = found.get((lane, BatchState.QUEUED), (0, 0, now))
+        running = found.get((lane, BatchState.RUNNING), (0, 0, now))[0]
+        age_s = max(0.0, (now - oldest).total_seconds())
+        loads.append(LaneLoad(lane, waiting, running, images, age_s))
+    return loads
+
+
+def measure_rate(session: Session, now: datetime, window_s: float = 60) -> float:
+    """Measure images with an outcome a second over the last window_s seconds, all submissions together."""
+    images = session.execute(
+        select(func.sum(col(Batch.images))).where(
+            col(Batch.finished_at) >= now - timedelta(seconds=window_s),
+            col(Batch.state) == BatchState.DONE,
+            # What was settled while listing was never classified by anyone.
+            col(Batch.started_at).is_not(None),
+        )
+    ).scalar()
+    return int(images or 0) / window_s
+
+
+def _count_columns() -> Sequence[ColumnElement[int]]:
+    fields = (Batch.images, Batch.benign, Batch.malignant, Batch.uncertain, Batch.failed, Batch.skipped)
+    return [func.sum(col(field)) for field in fields]
+
+
+def _span_columns(condition: ColumnElement[bool]) -> list[ColumnElement[object]]:
+    """Images of the batches that meet the condition, when the first started and when the last ended."""
+    return [
+        func.sum(case((condition, col(Batch.images)), else_=0)),
+        func.min(case((condition, col(Batch.started_at)))),
+        func.max(case((condition, col(Batch.finished_at)))),
+    ]
+
+
+def _rate(images: int | None, start: datetime | None, end: datetime | None) -> float | None:
+    if not images or start is None or end is None:
+        return None
+    return int(images) / max((end - start).total_seconds(), _SHORTEST_SPAN_S)
