@@ -72,6 +72,8 @@ def _ask_database(context: Context) -> None:
 
 
 def _ask_model(context: Context) -> None:
+    if context.settings.engine == "fake":
+        return  # the one engine that needs no model
     read_serving_manifest(context.settings)
 
 

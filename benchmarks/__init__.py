@@ -1,0 +1,1 @@
+"""Runnable comparisons that print ratios within one run; `python -m benchmarks.NAME`."""

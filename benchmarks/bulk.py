@@ -1,0 +1,107 @@
+"""What queue and database cost an image, and how a worker's memory moves over many images.
+
+    python -m benchmarks.bulk [--images 10000]
+
+Tiny images and the fake engine leave little but the overhead: the same files go once through the bare pipeline
+(read, hash, decode, infer) in this process and once through the whole system, and the difference is what intake,
+queue, leases and rows cost. Memory is the worker's resident set, sampled throughout.
+"""
+
+import argparse
+import io
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from benchmarks.stack import running_stack
+from core.paths import path_to_text
+from core.settings import read_settings
+from worker.context import open_context
+from worker.pipeline import Pipeline, Source, WorkItem
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000)
+    number: int = parser.parse_args().images
+    with tempfile.TemporaryDirectory() as scratch_name:
+        scratch = Path(scratch_name)
+        images = scratch / "images"
+        folder = images / "tiny"
+        paths = _write_tiny(folder, number)
+        with running_stack(scratch, images, HISTOBATCH_ENGINE="fake") as stack:
+            bare_s = _bare_pipeline(folder, paths)
+            with _Memory(stack.worker) as memory:
+                system_s, ended = stack.classify(folder)
+            # The fake engine hides what the real one needs, so that memory is measured again with it.
+    print(f"{ended.counts.total} images: bare pipeline {bare_s:.2f} s, whole system {system_s:.2f} s")
+    print(f"queue and database: {(system_s - bare_s) / number * 1000:.3f} ms an image")
+    quarters = memory.quarters_mb()
+    print(f"worker's memory (MB) by quarters of the run: {quarters}, peak {memory.peak_mb:.0f}")
+
+
+def _write_tiny(folder: Path, number: int) -> list[Path]:
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    paths = []
+    for index in range(number):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(buffer, "PNG", compress_level=1)
+        path = folder / f"{index:06}.png"
+        path.write_bytes(buffer.getvalue())
+        paths.append(path)
+    return paths
+
+
+def _bare_pipeline(folder: Path, paths: list[Path]) -> float:
+    context = open_context(read_settings())
+    items = [WorkItem(index, path_to_text(path.name.encode())) for index, path in enumerate(paths)]
+    source = Source(str(folder).encode(), (folder.parent,))
+    size = context.settings.batch_size
+    start = time.perf_counter()
+    for first in range(0, len(items), size):
+        pipeline = Pipeline(context, source, look_up=lambda _: {}, keep_going=lambda: None)
+        pipeline.run(items[first : first + size])
+    elapsed_s = time.perf_counter() - start
+    context.close()
+    return elapsed_s
+
+
+class _Memory:
+    """Samples a process's resident set ten times a second."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._samples: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample)
+
+    def __enter__(self) -> "_Memory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def peak_mb(self) -> float:
+        return max(self._samples)
+
+    def quarters_mb(self) -> list[int]:
+        quarter = max(1, len(self._samples) // 4)
+        return [round(max(self._samples[first : first + quarter])) for first in range(0, 4 * quarter, quarter)]
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.1):
+            self._samples.append(self._process.memory_info().rss / 2**20)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""The README's first command, run as a user runs it: in a shell, with signals."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.settings import PROJECT
+
+DEMO = PROJECT / "scripts" / "demo"
+SAMPLES = PROJECT / "samples"
+
+
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HISTOBATCH_")}
+    return kept | {"COLUMNS": "160"}
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [DEMO, *arguments], env=_environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+
+
+def _programs_of(session: int) -> list[psutil.Process]:
+    """Processes below a process, and all that the demo's programs started."""
+    try:
+        return psutil.Process(session).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_once_classifies_every_sample_and_exits_zero() -> None:
+    """`scripts/demo --once` prints each sample with a class, a probability and its time, and ends with status 0."""
+    finished = _run("--once")
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    for path in SAMPLES.glob("SOB_*"):
+        row = next(line for line in finished.stdout.splitlines() if path.name in line)
+        assert re.search(r"(benign|malignant) .*\b[01]\.\d{4} .*(benign|malignant|uncertain) .*\d+\.\d", row), row
+    assert "Research use only, not for diagnosis." in finished.stdout
+    assert re.search(r"\d+\.\d images/s", finished.stdout)
+
+
+def test_own_folder_with_a_broken_file_names_the_reason(tmp_path: Path) -> None:
+    """A folder of the user's own is classified; a broken file is named with its reason and fails nothing else."""
+    good = next(SAMPLES.glob("*.png"))
+    shutil.copy(good, tmp_path / "good.png")
+    (tmp_path / "broken.png").write_bytes(good.read_bytes()[:5000])
+    finished = _run("--once", str(tmp_path))
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert re.search(r"broken\.png.*truncated", finished.stdout)
+    assert re.search(r"good\.png.*(benign|malignant)", finished.stdout)
+
+
+def test_missing_folder_is_one_clear_line() -> None:
+    """A folder that does not exist ends the demo with one line, not with a traceback."""
+    finished = _run("--once", "/no/such/folder")
+    assert finished.returncode == 1
+    assert "there is no folder /no/such/folder" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_served_addresses_answer_and_a_signal_leaves_no_process(stop: signal.Signals) -> None:
+    """The addresses that the demo prints answer; after Ctrl-C or SIGTERM none of its processes is left."""
+    demo = subprocess.Popen([DEMO], env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert demo.stdout is not None
+    output = []
+    for line in demo.stdout:
+        output.append(line)
+        if "Serving until Ctrl-C" in line:
+            break
+    shown = "".join(output)
+    page = re.search(r"status page\s+(http://\S+)", shown)
+    docs = re.search(r"API docs\s+(http://\S+)", shown)
+    flower = re.search(r"Flower\s+(http://\S+)\s+\(user (\S+), password (\S+)\)", shown)
+    assert page is not None, shown
+    assert docs is not None, shown
+    assert flower is not None, shown
+    for address in (page[1], docs[1]):
+        with urllib.request.urlopen(address) as answer:
+            assert answer.status == 200
+    _assert_flower_shows_our_tasks(flower[1], flower[2], flower[3])
+    programs = _programs_of(demo.pid)
+    assert len(programs) >= 5
+    demo.send_signal(stop)
+    assert demo.wait(60) == 0
+    gone, alive = psutil.wait_procs(programs, timeout=10)
+    assert alive == []
+    assert len(gone) == len(programs)
+
+
+def test_killed_demo_takes_its_programs_along() -> None:
+    """Even SIGKILL, which the demo cannot catch, leaves none of its processes behind."""
+    demo = subprocess.Popen([DEMO], env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if "Serving until Ctrl-C" in line:
+            break
+    programs = _programs_of(demo.pid)
+    demo.kill()
+    _, alive = psutil.wait_procs(programs, timeout=30)
+    assert alive == []
+
+
+def _assert_flower_shows_our_tasks(address: str, user: str, password: str) -> None:
+    manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+    manager.add_password(None, address, user, password)
+    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
+    deadline = time.monotonic() + 30
+    names: set[str] = set()
+    while time.monotonic() < deadline:
+        with opener.open(f"{address}api/tasks") as answer:
+            names = {task["name"] for task in json.load(answer).values()}
+        if {"histobatch.intake", "histobatch.classify"} <= names:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"Flower shows {names}")
