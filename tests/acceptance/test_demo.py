@@ -1,15 +1,16 @@
 """The README's first command, run as a user runs it: in a shell, with signals."""
 
-import json
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import time
-import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -30,12 +31,31 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def _programs_of(session: int) -> list[psutil.Process]:
-    """Processes below a process, and all that the demo's programs started."""
-    try:
-        return psutil.Process(session).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
+class Serving:
+    """A demo that serves, what it printed so far, and the processes that it started."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [DEMO], env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        assert self.process.stdout is not None
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if "Serving until Ctrl-C" in line:
+                break
+        self.shown = "".join(lines)
+        self.programs = psutil.Process(self.process.pid).children(recursive=True)
+
+
+@pytest.fixture
+def serving() -> Iterator[Serving]:
+    """A demo that serves; ended by force if the test did not end it."""
+    demo = Serving()
+    yield demo
+    for process in [demo.process, *demo.programs]:
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            process.kill()
 
 
 def test_once_classifies_every_sample_and_exits_zero() -> None:
@@ -69,57 +89,38 @@ def test_missing_folder_is_one_clear_line() -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_served_addresses_answer_and_a_signal_leaves_no_process(stop: signal.Signals) -> None:
+def test_served_addresses_answer_and_a_signal_leaves_no_process(serving: Serving, stop: signal.Signals) -> None:
     """The addresses that the demo prints answer; after Ctrl-C or SIGTERM none of its processes is left."""
-    demo = subprocess.Popen([DEMO], env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert demo.stdout is not None
-    output = []
-    for line in demo.stdout:
-        output.append(line)
-        if "Serving until Ctrl-C" in line:
-            break
-    shown = "".join(output)
-    page = re.search(r"status page\s+(http://\S+)", shown)
-    docs = re.search(r"API docs\s+(http://\S+)", shown)
-    flower = re.search(r"Flower\s+(http://\S+)\s+\(user (\S+), password (\S+)\)", shown)
-    assert page is not None, shown
-    assert docs is not None, shown
-    assert flower is not None, shown
+    page = re.search(r"status page\s+(http://\S+)", serving.shown)
+    docs = re.search(r"API docs\s+(http://\S+)", serving.shown)
+    flower = re.search(r"Flower\s+(http://\S+)\s+\(user (\S+), password (\S+)\)", serving.shown)
+    assert page is not None, serving.shown
+    assert docs is not None, serving.shown
+    assert flower is not None, serving.shown
     for address in (page[1], docs[1]):
-        with urllib.request.urlopen(address) as answer:
-            assert answer.status == 200
+        assert httpx.get(address).status_code == 200
     _assert_flower_shows_our_tasks(flower[1], flower[2], flower[3])
-    programs = _programs_of(demo.pid)
-    assert len(programs) >= 5
-    demo.send_signal(stop)
-    assert demo.wait(60) == 0
-    gone, alive = psutil.wait_procs(programs, timeout=10)
+    assert len(serving.programs) >= 5
+    serving.process.send_signal(stop)
+    assert serving.process.wait(60) == 0
+    gone, alive = psutil.wait_procs(serving.programs, timeout=10)
     assert alive == []
-    assert len(gone) == len(programs)
+    assert len(gone) == len(serving.programs)
 
 
-def test_killed_demo_takes_its_programs_along() -> None:
+def test_killed_demo_takes_its_programs_along(serving: Serving) -> None:
     """Even SIGKILL, which the demo cannot catch, leaves none of its processes behind."""
-    demo = subprocess.Popen([DEMO], env=_environment(), stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert demo.stdout is not None
-    for line in demo.stdout:
-        if "Serving until Ctrl-C" in line:
-            break
-    programs = _programs_of(demo.pid)
-    demo.kill()
-    _, alive = psutil.wait_procs(programs, timeout=30)
+    serving.process.kill()
+    _, alive = psutil.wait_procs(serving.programs, timeout=30)
     assert alive == []
 
 
 def _assert_flower_shows_our_tasks(address: str, user: str, password: str) -> None:
-    manager = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    manager.add_password(None, address, user, password)
-    opener = urllib.request.build_opener(urllib.request.HTTPBasicAuthHandler(manager))
     deadline = time.monotonic() + 30
     names: set[str] = set()
     while time.monotonic() < deadline:
-        with opener.open(f"{address}api/tasks") as answer:
-            names = {task["name"] for task in json.load(answer).values()}
+        answer = httpx.get(f"{address}api/tasks", auth=(user, password)).raise_for_status()
+        names = {task["name"] for task in answer.json().values()}
         if {"histobatch.intake", "histobatch.classify"} <= names:
             return
         time.sleep(0.5)
