@@ -21,11 +21,18 @@ from core.states import OPEN_SUBMISSIONS
 
 @dataclass(frozen=True)
 class Stack:
-    """A running system."""
+    """A running system.
+
+    Attributes:
+        images: the one root below which folders may be submitted.
+        environment: the settings that its programs run with.
+    """
 
     client: ApiClient
     programs: Programs
     worker: psutil.Process
+    images: Path
+    environment: dict[str, str]
 
     def classify(self, folder: Path) -> tuple[float, SubmissionPublic]:
         """Submit a folder over HTTP; seconds from the request until every row is in the database."""
@@ -62,7 +69,7 @@ def running_stack(scratch: Path, images: Path, **settings: str) -> Iterator[Stac
         while not client.is_ready():
             programs.check()
             time.sleep(0.1)
-        stack = Stack(client, programs, psutil.Process(worker))
+        stack = Stack(client, programs, psutil.Process(worker), images, environment)
         stack.classify(_warm_up_folder(images))
         yield stack
 
