@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from cli.client import ApiClient
@@ -132,11 +133,17 @@ def _wait_until_ready(client: ApiClient, programs: Programs) -> None:
 
 def _classify(client: ApiClient, folder: Path, console: Console) -> None:
     submitted = client.submit(folder, Lane.URGENT)
-    ended = follow(client, submitted.id, console)
+    first_outcome_s: list[float] = []
+    ended = follow(client, submitted.id, console, lambda: first_outcome_s.append(_seconds_since_start()))
     if ended.state != SubmissionState.DONE:
         raise ConfigurationError(f"the submission ended as {ended.state}: {ended.detail}")
     print_items(client.items(submitted.id), console, thresholds=client.thresholds(), limit=_TABLE_ROWS)
     print_totals(ended, console)
+    console.print(f"first outcome {first_outcome_s[0]:.1f} s after the start of the demo")
+
+
+def _seconds_since_start() -> float:
+    return time.time() - float(psutil.Process().create_time())
 
 
 def _serve(programs: Programs) -> None:

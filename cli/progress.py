@@ -1,6 +1,6 @@
 """Show a submission's progress, and its results as a table."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -16,8 +16,15 @@ _DEFAULT_THRESHOLD = 0.5
 _STYLES = {"benign": "green", "malignant": "red", "uncertain": "yellow"}
 
 
-def follow(client: ApiClient, submission_id: str, console: Console) -> SubmissionPublic:
-    """Draw a progress bar with rate and ETA until the submission has ended; return its last state."""
+def follow(
+    client: ApiClient, submission_id: str, console: Console, on_first_outcome: Callable[[], None] = lambda: None
+) -> SubmissionPublic:
+    """Draw a progress bar with rate and ETA until the submission has ended; return its last state.
+
+    Args:
+        on_first_outcome: called once, when the first image has an outcome.
+    """
+    waiting = True
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -30,6 +37,9 @@ def follow(client: ApiClient, submission_id: str, console: Console) -> Submissio
         task = progress.add_task("waiting", total=None, rate="", eta="")
         for submission in client.watch(submission_id):
             counts = submission.counts
+            if waiting and counts.pending < counts.total:
+                waiting = False
+                on_first_outcome()
             progress.update(
                 task,
                 description=str(submission.state),
