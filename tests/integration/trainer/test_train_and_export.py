@@ -1,0 +1,146 @@
+"""The commands, from a folder of images to a bundle that the worker's engine runs."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torchvision.models import resnet50
+
+from core.bundle import NOTICE, load_bundle
+from core.settings import PROJECT
+from worker.engines.openvino import OpenVinoEngine
+
+pytestmark = [pytest.mark.trainer, pytest.mark.timeout(600)]
+
+PALE, DARK = (225, 190, 215), (110, 50, 120)
+
+
+def _histobatch(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *arguments],
+        cwd=PROJECT,
+        env={**os.environ, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images that a colour tells apart, so that seconds of training are enough: 3 patients of each class."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for kind, colour in (("B_A", PALE), ("M_DC", DARK)):
+        for patient in range(3):
+            for number in range(2):
+                noise = rng.normal(colour, 12, (192, 288, 3)).clip(0, 255).astype(np.uint8)
+                Image.fromarray(noise).save(folder / f"SOB_{kind}-14-{patient}00{kind[0]}-100-{number:03}.png")
+    (folder / "SOB_B_A-14-77777-100-001.png").write_bytes(b"broken")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("weights") / "resnet50.safetensors"
+    save_file(resnet50(weights=None).state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(images: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, by the command that users type."""
+    out = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--recipe", "smoke", "--folds", "2", "--steps", "8", "--out", str(out), "--weights", str(weights)]
+    done = _histobatch("train", str(images), *options)
+    assert done.returncode == 0, done.stderr
+    assert "SOB_B_A-14-77777-100-001.png" in done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle_folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The exported bundle."""
+    models = tmp_path_factory.mktemp("models")
+    done = _histobatch("export", str(run), "--name", "test-model", "--version", "0.1.0", "--out", str(models))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in models.iterdir()] == ["test-model-0.1.0"]
+    return models / "test-model-0.1.0"
+
+
+def test_a_run_folder_holds_what_explains_it(run: Path) -> None:
+    """Configuration, metrics with protocol, every out-of-fold probability, the weights and the log."""
+    config, metrics = (json.loads((run / name).read_text()) for name in ("config.json", "metrics.json"))
+    assert (config["images"], config["patients"], config["stride"], config["folds"]) == (12, 6, "v1", 2)
+    assert "patients apart" in metrics["protocol"]
+    with (run / "oof.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 12
+    folds_of: dict[str, set[str]] = {}
+    for row in rows:
+        folds_of.setdefault(row["patient"], set()).add(row["fold"])
+    assert all(len(folds) == 1 for folds in folds_of.values())
+    with (run / "log.csv").open() as stream:
+        assert [row["fold"] for row in csv.DictReader(stream)] == ["0"] * 8 + ["1"] * 8 + ["all"] * 8
+    assert (run / "checkpoint.safetensors").stat().st_size > 90_000_000
+
+
+def test_the_int8_graph_runs_in_the_workers_engine(bundle_folder: Path) -> None:
+    """The bundle verifies, and the engine that serves gives one probability an image."""
+    engine = OpenVinoEngine(load_bundle(bundle_folder), "int8")
+    pale, dark = (np.full((3, 96, 144, 3), colour, np.uint8) for colour in (PALE, DARK))
+    probabilities = engine.classify(np.concatenate([pale, dark]))
+    engine.close()
+    assert probabilities.dtype == np.float32
+    assert probabilities.shape == (6,)
+    assert probabilities[3:].min() > probabilities[:3].max()
+
+
+def test_the_bundle_says_how_good_it_is_and_for_what(bundle_folder: Path) -> None:
+    """Metrics carry their protocol, the card carries the notice and the attribution, no file a path of this machine."""
+    manifest = load_bundle(bundle_folder).manifest
+    assert "cross-validation with patients apart" in manifest.metrics[0].protocol
+    assert not manifest.metrics[0].shares_patients
+    card = (bundle_folder / "MODEL_CARD.md").read_text()
+    assert NOTICE in card
+    assert "Spanhol" in card
+    assert "CC BY 4.0" in card
+    for path in bundle_folder.rglob("*"):
+        assert path.is_dir() or b"/pytest-of-" not in path.read_bytes()
+
+
+def test_a_released_bundle_never_changes(run: Path, bundle_folder: Path) -> None:
+    """The same name and version again is refused in one line, without a traceback."""
+    done = _histobatch(
+        "export", str(run), "--name", "test-model", "--version", "0.1.0", "--out", str(bundle_folder.parent)
+    )
+    assert done.returncode != 0
+    assert "choose another --version" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_other_images_than_the_runs_are_refused(run: Path, images: Path, tmp_path: Path) -> None:
+    """Calibrating and verifying on other images would prove nothing."""
+    (tmp_path / "SOB_B_A-14-1-100-001.png").write_bytes((images / "SOB_B_A-14-000B-100-000.png").read_bytes())
+    (tmp_path / "SOB_M_DC-14-2-100-001.png").write_bytes((images / "SOB_M_DC-14-000M-100-000.png").read_bytes())
+    done = _histobatch("export", str(run), "--version", "0.1.0", "--data", str(tmp_path), "--out", str(tmp_path / "m"))
+    assert done.returncode != 0
+    assert "fingerprint differs" in done.stderr
+
+
+def test_a_wrong_folder_ends_with_one_line(tmp_path: Path) -> None:
+    """The cause and the fix, no traceback, no run folder left behind that looks finished."""
+    done = _histobatch("train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run"))
+    assert done.returncode != 0
+    assert "is not a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "config.json").exists()

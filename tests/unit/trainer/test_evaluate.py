@@ -1,0 +1,75 @@
+"""Metrics and the decision rule."""
+
+import numpy as np
+import pytest
+
+from trainer.decision import ABSTAIN_SHARE, choose_rule, judged_with_abstention
+from trainer.evaluate import confusion, measure, patient_bootstrap, patient_recognition_rate
+
+LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
+PROBABILITIES = np.array([0.1, 0.2, 0.9, 0.8, 0.7, 0.6, 0.3, 0.95], np.float32)
+PATIENTS = np.array(["a", "a", "b", "c", "c", "c", "c", "d"])
+
+
+def test_metrics_equal_those_counted_by_hand() -> None:
+    """2 of 3 benign and 4 of 5 malignant images are right at one half."""
+    values = measure(LABELS, PROBABILITIES, PATIENTS, 0.5)
+    assert values["accuracy"] == pytest.approx(6 / 8)
+    assert values["sensitivity"] == pytest.approx(4 / 5)
+    assert values["specificity"] == pytest.approx(2 / 3)
+    assert values["balanced_accuracy"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert values["f1"] == pytest.approx(8 / 10)
+    # Of 15 benign-malignant pairs these are in order: 5 + 5 + 1.
+    assert values["auc"] == pytest.approx(11 / 15)
+
+
+def test_confusion_names_the_kind_of_error() -> None:
+    """A benign image called malignant is a false positive."""
+    counts = confusion(LABELS, PROBABILITIES, 0.5)
+    assert (counts.true_positive, counts.true_negative, counts.false_positive, counts.false_negative) == (4, 2, 1, 1)
+
+
+def test_patient_rate_weighs_patients_evenly() -> None:
+    """Spanhol: the mean over patients of right / all; a 1, b 0, c 3/4, d 1."""
+    assert patient_recognition_rate(LABELS, PROBABILITIES, PATIENTS, 0.5) == pytest.approx((1 + 0 + 0.75 + 1) / 4)
+
+
+def test_one_class_leaves_out_what_it_cannot_tell() -> None:
+    """A magnification with malignant images only has an accuracy and no AUC."""
+    values = measure(LABELS[3:], PROBABILITIES[3:], PATIENTS[3:], 0.5)
+    assert "auc" not in values
+    assert values["accuracy"] == pytest.approx(4 / 5)
+
+
+def test_bootstrap_draws_patients_not_images() -> None:
+    """Fifty images of one patient are one piece of evidence: the interval stays as wide as with one each."""
+    labels = np.repeat([0, 0, 1, 1], 50)
+    patients = np.repeat(["a", "b", "c", "d"], 50)
+    right = np.repeat([1.0, 0.0, 1.0, 0.0], 50)
+    low, high = patient_bootstrap(labels, patients, lambda rows: float(right[rows].mean()), repeats=200)
+    assert (low, high) == (0.0, 1.0)
+
+
+def test_the_threshold_parts_classes_that_can_be_parted() -> None:
+    """With a clear gap the cut lies in it and no decided image is wrong."""
+    rng = np.random.default_rng(0)
+    probabilities = np.concatenate([rng.uniform(0.05, 0.3, 40), rng.uniform(0.55, 0.9, 40)]).astype(np.float32)
+    labels, patients = np.repeat([0, 1], 40), np.repeat([str(n) for n in range(16)], 5)
+    rule = choose_rule(labels, probabilities, patients)
+    assert 0.3 < rule.threshold < 0.55
+    assert judged_with_abstention(labels, probabilities, rule)["accuracy_when_decided"] == 1.0
+
+
+def test_the_band_holds_the_images_nearest_to_the_threshold() -> None:
+    """About ABSTAIN_SHARE of the images are left to a person."""
+    rng = np.random.default_rng(1)
+    probabilities = rng.uniform(0.02, 0.98, 400).astype(np.float32)
+    labels, patients = (
+        (probabilities > 0.5).astype(np.int64),
+        np.array([f"{p > 0.5}-{n % 9}" for n, p in enumerate(probabilities)]),
+    )
+    rule = choose_rule(labels, probabilities, patients)
+    assert rule.abstain_low < rule.threshold < rule.abstain_high
+    assert judged_with_abstention(labels, probabilities, rule)["uncertain_share"] == pytest.approx(
+        ABSTAIN_SHARE, abs=0.01
+    )
