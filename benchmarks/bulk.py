@@ -1,10 +1,10 @@
 """What queue and database cost an image, and how a worker's memory moves over many images.
 
-    python -m benchmarks.bulk [--images 10000]
+    python -m benchmarks.bulk [--images 10000] [--photos 2000]
 
 Tiny images and the fake engine leave little but the overhead: the same files go once through the bare pipeline
 (read, hash, decode, infer) in this process and once through the whole system, and the difference is what intake,
-queue, leases and rows cost. Memory is the worker's resident set, sampled throughout.
+queue, leases and rows cost. Memory is the resident set of a worker with the real engine, sampled throughout.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from benchmarks.images import write_png_copies
 from benchmarks.stack import running_stack
 from core.paths import path_to_text
 from core.settings import read_settings
@@ -28,22 +29,34 @@ from worker.pipeline import Pipeline, Source, WorkItem
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=10_000)
-    number: int = parser.parse_args().images
+    parser.add_argument("--images", type=int, default=10_000, help="tiny images for the overhead")
+    parser.add_argument("--photos", type=int, default=2_000, help="700x460 PNGs for memory, about 0.5 MB of disk each")
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch_name:
-        scratch = Path(scratch_name)
-        images = scratch / "images"
-        folder = images / "tiny"
-        paths = _write_tiny(folder, number)
-        with running_stack(scratch, images, HISTOBATCH_ENGINE="fake") as stack:
-            bare_s = _bare_pipeline(folder, paths)
-            with _Memory(stack.worker) as memory:
-                system_s, ended = stack.classify(folder)
-            # The fake engine hides what the real one needs, so that memory is measured again with it.
-    print(f"{ended.counts.total} images: bare pipeline {bare_s:.2f} s, whole system {system_s:.2f} s")
-    print(f"queue and database: {(system_s - bare_s) / number * 1000:.3f} ms an image")
-    quarters = memory.quarters_mb()
-    print(f"worker's memory (MB) by quarters of the run: {quarters}, peak {memory.peak_mb:.0f}")
+        _measure_overhead(Path(scratch_name), arguments.images)
+    with tempfile.TemporaryDirectory() as scratch_name:
+        _measure_memory(Path(scratch_name), arguments.photos)
+
+
+def _measure_overhead(scratch: Path, number: int) -> None:
+    folder = scratch / "images" / "tiny"
+    paths = _write_tiny(folder, number)
+    with running_stack(scratch, scratch / "images", HISTOBATCH_ENGINE="fake") as stack:
+        bare_s = _bare_pipeline(folder, paths)
+        system_s, ended = stack.classify(folder)
+    print(f"{ended.counts.total} tiny images: bare pipeline {bare_s:.2f} s, whole system {system_s:.2f} s")
+    print(f"queue and database: {(system_s - bare_s) / number * 1000:.3f} ms an image", flush=True)
+
+
+def _measure_memory(scratch: Path, number: int) -> None:
+    folder = scratch / "images" / "photos"
+    write_png_copies(folder, number)
+    with running_stack(scratch, scratch / "images", HISTOBATCH_ENGINE="auto") as stack, _Memory(stack.worker) as memory:
+        elapsed_s, ended = stack.classify(folder)
+    print(f"{ended.counts.total} PNGs of 700x460 through the real engine: {number / elapsed_s:.0f} images/s")
+    print(
+        f"worker's memory: {memory.quarters_mb()} MB at most in each quarter of the run, peak {memory.peak_mb:.0f} MB"
+    )
 
 
 def _write_tiny(folder: Path, number: int) -> list[Path]:
