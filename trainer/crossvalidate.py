@@ -109,8 +109,8 @@ def protocol(data: DataSet, plan: TrainingPlan) -> str:
         f"{len(data)} images ({data.patient_count} patients of {NAME}; {counts}) was judged once, by a network that "
         f"saw no image of its patient. Recipe '{plan.recipe.name}' ({plan.recipe.steps} steps) was the same in all "
         f"folds, with no early stop and no selection of steps or weights on the judged fold. {plan.recipe.selection}. "
-        "Threshold and abstain band were set on these "
-        "same out-of-fold probabilities, so metrics that depend on the threshold are slightly flattered; AUC is not. "
+        "Threshold and abstain band were set on these same out-of-fold probabilities, which slightly flatters the "
+        "metrics that depend on them. "
         "The shipped network was then fitted on all patients with the same recipe and was itself not judged."
     )
 
