@@ -4,11 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from core.errors import BundleError
 from core.imaging import HEIGHT, PREPROCESSING, WIDTH
@@ -73,7 +72,13 @@ class DecisionRule(_Frozen):
         return self
 
     def decide(self, probability: float) -> Decision:
-        """Name the decision for one probability of malignancy in [0, 1]."""
+        """Name the decision for one probability of malignancy in [0, 1].
+
+        Raises:
+            ValueError: it is none, NaN for instance, which would otherwise compare as benign.
+        """
+        if not 0 <= probability <= 1:
+            raise ValueError(f"{probability} is no probability: the engine is broken")
         if self.abstain_low < self.abstain_high and self.abstain_low <= probability <= self.abstain_high:
             return "uncertain"
         return "malignant" if probability >= self.threshold else "benign"
@@ -114,7 +119,7 @@ class Manifest(_Frozen):
     schema_version: Literal[1] = 1
     name: str = Field(pattern="^[a-z0-9][a-z0-9-]*$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    created_at: datetime
+    created_at: AwareDatetime
     classes: tuple[str, str] = CLASSES
     input: InputGeometry = InputGeometry()
     files: tuple[BundleFile, ...]
@@ -234,5 +239,5 @@ def _verify(folder: Path, entry: BundleFile) -> None:
         raise BundleError(f"{path} is not the file its manifest names (sha256 differs): fetch the bundle again")
 
 
-def _version_key(manifest: Manifest) -> tuple[tuple[int, ...], datetime]:
+def _version_key(manifest: Manifest) -> tuple[tuple[int, ...], AwareDatetime]:
     return tuple(int(part) for part in manifest.version.split(".")), manifest.created_at

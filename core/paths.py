@@ -57,7 +57,7 @@ def resolve_folder(folder: str, roots: tuple[Path, ...]) -> Path:
         FolderError: FOLDER_NOT_ALLOWED or FOLDER_MISSING. What lies outside the roots is refused before it is
             looked at, so that the answer does not tell what exists there.
     """
-    if "\0" in folder or not os.path.isabs(folder):
+    if not _is_absolute_name(folder):
         raise FolderError(Reason.FOLDER_NOT_ALLOWED, "name the folder by an absolute path")
     resolved = Path(os.path.realpath(folder))
     if not any(resolved.is_relative_to(root) for root in roots):
@@ -69,6 +69,15 @@ def resolve_folder(folder: str, roots: tuple[Path, ...]) -> Path:
     if not _is_folder(resolved):
         raise FolderError(Reason.FOLDER_MISSING, "there is no such folder; is the storage mounted on this machine?")
     return resolved
+
+
+def _is_absolute_name(folder: str) -> bool:
+    try:
+        os.fsencode(folder)
+    except UnicodeEncodeError:
+        # JSON can carry half a character, which no name of a file can hold.
+        return False
+    return "\0" not in folder and os.path.isabs(folder)
 
 
 def _is_folder(path: Path) -> bool:

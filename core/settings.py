@@ -83,15 +83,16 @@ class Settings(BaseSettings):
     @field_validator("roots")
     @classmethod
     def _resolve_roots(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
-        for root in value:
-            if not root.expanduser().is_absolute():
+        expanded = tuple(_expand_home(root) for root in value)
+        for root in expanded:
+            if not root.is_absolute():
                 raise ValueError(f"{root} is relative: name roots from /")
-        return tuple(root.expanduser().resolve() for root in value)
+        return tuple(root.resolve() for root in expanded)
 
     @field_validator("data_dir", "models", "model")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
-        return value.expanduser().resolve() if value else None
+        return _expand_home(value).resolve() if value else None
 
     @model_validator(mode="after")
     def _refuse_open_door(self) -> "Settings":
@@ -126,6 +127,13 @@ def read_settings() -> Settings:
     except ValidationError as error:
         lines = [_one_line(fault["loc"], fault["msg"]) for fault in error.errors()]
         raise ConfigurationError("; ".join(lines)) from error
+
+
+def _expand_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path} names a home that is unknown here: name the folder from /") from error
 
 
 def _one_line(location: tuple[int | str, ...], message: str) -> str:
