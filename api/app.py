@@ -47,6 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         lifespan=lifespan,
         static_url="/static/docs",
+        # ReDoc's page loads its maker's logo from elsewhere.
+        redoc_url=None,
         swagger_ui_parameters={"tryItOutEnabled": True},
     )
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")

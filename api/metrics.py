@@ -150,9 +150,8 @@ def _duration_metrics(sums: dict[str, float]) -> Iterator[Metric]:
 
 def _read_submissions(session: Session) -> Metric:
     family = GaugeMetricFamily("histobatch_submissions", "Submissions by state.", labels=["state"])
-    found = dict(
-        session.execute(select(col(Submission.state), func.count()).group_by(col(Submission.state))).tuples().all()
-    )
+    rows = session.execute(select(col(Submission.state), func.count()).group_by(col(Submission.state)))
+    found = {row[0]: row[1] for row in rows}
     for state in SubmissionState:
         family.add_metric([state], found.get(state, 0))
     return family
