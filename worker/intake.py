@@ -15,6 +15,7 @@ from core.lanes import Lane
 from core.paths import resolve_folder, text_to_path
 from core.states import BatchState, ItemState, SubmissionState
 from core.tables import Batch, Item, Submission, utc_now
+from core.transitions import cancel_queued_batches
 from worker.context import WorkerContext
 from worker.dispatch import finish, send_batch
 from worker.listing import Entry, list_folder
@@ -158,18 +159,21 @@ def _hold(session: Session, submission: Submission, **values: object) -> None:
 
 
 def _fail(context: WorkerContext, submission: Submission, reason: Reason, detail: str) -> None:
-    with context.database.write() as session:
-        execute_dml(
-            session,
-            update(Submission)
-            .where(col(Submission.id) == submission.id, col(Submission.state) == SubmissionState.LISTING)
-            .values(
+    try:
+        with context.database.write() as session:
+            _hold(
+                session,
+                submission,
                 state=SubmissionState.FAILED,
                 reason=reason,
                 detail=detail,
                 finished_at=utc_now(),
                 lease_token=None,
                 lease_expires_at=None,
-            ),
-        )
+            )
+            # A listing that goes on after an interruption may have cut batches before.
+            cancel_queued_batches(session, submission.id)
+    except _Ended:
+        log.info("listing_ended", submission_id=submission.id)
+        return
     log.warning("submission_failed", submission_id=submission.id, reason=reason.value)

@@ -97,7 +97,8 @@ def test_an_exception_undoes_the_whole_write(database):
             session.flush()
             raise RuntimeError
 
-    pytest.raises(RuntimeError, add_and_fail)
+    with pytest.raises(RuntimeError):
+        add_and_fail()
     assert count(database) == 0
 
 
