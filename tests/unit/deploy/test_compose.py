@@ -133,3 +133,11 @@ def test_compose_itself_accepts_the_file_only_with_secrets() -> None:
     assert services.keys() == SERVICES.keys()
     hosts = {port["host_ip"] for service in services.values() for port in service.get("ports", [])}
     assert hosts == {"127.0.0.1"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_memory_folders_can_be_written_after_a_restart_too(name: str) -> None:
+    """A tmpfs takes the mode of the folder below it, which at a second start is root's unless the image has it."""
+    lines = re.findall(r"^    tmpfs: (.*)$", SERVICES[name], re.MULTILINE)
+    for mount in (mount for line in lines for mount in json.loads(line)):
+        assert mount.startswith("/tmp:") or ",uid=" in mount
