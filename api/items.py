@@ -1,9 +1,7 @@
 """Reading a submission's images page by page, in the order of their ids."""
 
-import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlmodel import Session, col
@@ -43,38 +41,9 @@ class ItemFilter:
 def read_items(session: Session, submission_id: str, which: ItemFilter, after: int, limit: int) -> list[ItemPublic]:
     """Read up to limit images whose id is above after.
 
-    Each query walks one index of (submission, state or decision, id), so a page costs the same wherever it is and
-    however rare the images are that it shows.
+    The query walks one index of (submission, state, decision or reason, id), so a page costs the same wherever it is
+    and however rare the images are that it shows.
     """
-    if which.reason is None or which.state is not None:
-        return _read(session, submission_id, which, after, limit)
-    # A reason belongs to failed or skipped images: two short walks instead of one through all images.
-    parts = [
-        _read(session, submission_id, replace(which, state=state), after, limit)
-        for state in (ItemState.FAILED, ItemState.SKIPPED)
-    ]
-    return list(islice(heapq.merge(*parts, key=lambda item: item.id), limit))
-
-
-def iter_items(
-    database: Database, submission_id: str, which: ItemFilter, chunk: int = 1000
-) -> Iterator[Sequence[ItemPublic]]:
-    """Yield all images in chunks, each read in a transaction of its own.
-
-    One transaction for all would hold back the database's cleaning up for as long as the slowest reader takes.
-    """
-    after = 0
-    while True:
-        with database.read() as session:
-            items = read_items(session, submission_id, which, after, chunk)
-        if items:
-            yield items
-        if len(items) < chunk:
-            return
-        after = items[-1].id
-
-
-def _read(session: Session, submission_id: str, which: ItemFilter, after: int, limit: int) -> list[ItemPublic]:
     query = (
         select(*(col(column) for column in _COLUMNS))
         .outerjoin(Result, col(Result.id) == col(Item.result_id))
@@ -106,3 +75,21 @@ def _read(session: Session, submission_id: str, which: ItemFilter, after: int, l
         )
         for row in session.execute(query)
     ]
+
+
+def iter_items(
+    database: Database, submission_id: str, which: ItemFilter, chunk: int = 1000
+) -> Iterator[Sequence[ItemPublic]]:
+    """Yield all images in chunks, each read in a transaction of its own.
+
+    One transaction for all would hold back the database's cleaning up for as long as the slowest reader takes.
+    """
+    after = 0
+    while True:
+        with database.read() as session:
+            items = read_items(session, submission_id, which, after, chunk)
+        if items:
+            yield items
+        if len(items) < chunk:
+            return
+        after = items[-1].id

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlmodel import Session, col
 
 from core.lanes import Lane
-from core.states import BatchState, ItemState, SubmissionState
+from core.states import BatchState, SubmissionState
 from core.tables import Batch, Item, Submission
 
 # The rate of a running submission is that of batches which ended this recently.
@@ -106,11 +106,11 @@ def measure_progress(session: Session, submission: Submission, now: datetime) ->
 
 
 def count_failures(session: Session, submission_id: str) -> dict[str, int]:
-    """Count the images without a result by reason, most frequent first; reads failed and skipped images only."""
+    """Count the images without a result by reason, most frequent first; reads an index of just these."""
     amount = func.count()
     rows = session.execute(
         select(col(Item.reason), amount)
-        .where(col(Item.submission_id) == submission_id, col(Item.state).in_((ItemState.FAILED, ItemState.SKIPPED)))
+        .where(col(Item.submission_id) == submission_id, col(Item.reason).is_not(None))
         .group_by(col(Item.reason))
         .order_by(amount.desc(), col(Item.reason))
     )

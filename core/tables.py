@@ -4,7 +4,7 @@ import secrets
 import time
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, DateTime, Dialect, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -165,6 +165,15 @@ class Item(SQLModel, table=True):
         Index("ix_item_submission_state", "submission_id", "state", "id"),
         Index("ix_item_submission_decision", "submission_id", "decision", "id"),
         Index("ix_item_batch", "batch_id"),
+        # Holds images without a result only, so that the others, nearly all, pay nothing for it.
+        Index(
+            "ix_item_reason",
+            "submission_id",
+            "reason",
+            "id",
+            sqlite_where=text("reason IS NOT NULL"),
+            postgresql_where=text("reason IS NOT NULL"),
+        ),
     )
 
     id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True, autoincrement=True))
