@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from core.errors import EngineError, LeaseLost, TransientError
 from worker.batches import Claim, Outcome, claim_batch, close_batch, extend_lease, give_up, hand_back, look_up_results
@@ -42,8 +43,9 @@ def classify_batch(context: WorkerContext, batch_id: int) -> None:
         send_batch(context, batch_id, claim.lane)
         log.info("batch_handed_back", batch_id=batch_id)
         return
-    except (EngineError, TransientError):
-        # The images are not at fault: the reconciler sends the batch again, after a pause.
+    except (EngineError, TransientError, OperationalError):
+        # The images are not at fault: the reconciler sends the batch again, after a pause. A database that is still
+        # away takes no hand-back either; then the lease runs out.
         hand_back(context.database, claim)
         raise
     except Exception:

@@ -109,7 +109,7 @@ class Pipeline:
             EngineError, StorageAway: nothing is wrong with the images; the batch must be tried again.
         """
         outcomes: list[Classified | Rejected] = []
-        twins: list[tuple[int, str]] = []
+        twins: list[tuple[WorkItem, str]] = []
         micro = _MicroBatches(self.context, self.timings)
         seen: set[str] = set()
         for group in self._read_ahead(items):
@@ -125,7 +125,8 @@ class Pipeline:
             outcomes += micro.collect(wait=False)
         micro.flush()
         outcomes += micro.collect(wait=True)
-        return outcomes + _outcomes_of_twins(twins, outcomes)
+        settled, alone = _outcomes_of_twins(twins, outcomes)
+        return outcomes + settled + (self.run(alone) if alone else [])
 
     def _read_ahead(self, items: Sequence[WorkItem]) -> Iterator[list[_Read]]:
         """Yield groups of files that have been read, always one group ahead."""
@@ -150,13 +151,13 @@ class Pipeline:
 
     def _sort_out(
         self, group: list[_Read], seen: set[str]
-    ) -> tuple[list[tuple[WorkItem, FileContent, float]], list[Classified | Rejected], list[tuple[int, str]]]:
+    ) -> tuple[list[tuple[WorkItem, FileContent, float]], list[Classified | Rejected], list[tuple[WorkItem, str]]]:
         """Part a group into files to decode, outcomes that are clear already, and twins of files in this batch."""
         hashes = [content.content_hash for _, content, _ in group if isinstance(content, FileContent)]
         known = self.look_up(hashes)
         fresh: list[tuple[WorkItem, FileContent, float]] = []
         done: list[Classified | Rejected] = []
-        twins: list[tuple[int, str]] = []
+        twins: list[tuple[WorkItem, str]] = []
         for item, content, read_ms in group:
             self.timings.read_ms += read_ms
             if isinstance(content, ImageRejected):
@@ -164,7 +165,7 @@ class Pipeline:
             elif stored := known.get(content.content_hash):
                 done.append(Classified(item_id=item.id, content_hash=content.content_hash, known=stored))
             elif content.content_hash in seen:
-                twins.append((item.id, content.content_hash))
+                twins.append((item, content.content_hash))
             else:
                 seen.add(content.content_hash)
                 fresh.append((item, content, read_ms))
@@ -182,13 +183,20 @@ class Pipeline:
     def _decode_one(self, item: WorkItem, content: FileContent, read_ms: float) -> _Decoded | Rejected:
         start = time.perf_counter()
         settings = self.context.settings
-        try:
-            data = content.data
-            if data is None:
-                path = text_to_path(item.path)
+        data = content.data
+        if data is None:
+            try:
                 data = read_again(
-                    self.source.folder, path, self.source.roots, settings.max_image_bytes, content.content_hash
+                    self.source.folder,
+                    text_to_path(item.path),
+                    self.source.roots,
+                    settings.max_image_bytes,
+                    content.content_hash,
                 )
+            except ImageRejected as rejected:
+                # The file is at fault, not the content: another file with the same one may be whole.
+                return Rejected(item_id=item.id, reason=rejected.reason, detail=rejected.detail)
+        try:
             pixels = decode_rgb(data, settings.image_limits)
         except ImageRejected as rejected:
             return Rejected(
@@ -248,11 +256,15 @@ class _MicroBatches:
 
 
 def _outcomes_of_twins(
-    twins: list[tuple[int, str]], outcomes: list[Classified | Rejected]
-) -> list[Classified | Rejected]:
-    """Give files of equal content in one batch the outcome of the one that was decoded."""
+    twins: list[tuple[WorkItem, str]], outcomes: list[Classified | Rejected]
+) -> tuple[list[Classified | Rejected], list[WorkItem]]:
+    """Give files of equal content in one batch the outcome of the one that was decoded.
+
+    Also returns the twins of a file that could not be read to its end: they must be looked at themselves.
+    """
     by_hash = {outcome.content_hash: outcome for outcome in outcomes if outcome.content_hash}
-    return [replace(by_hash[content_hash], item_id=item_id) for item_id, content_hash in twins]
+    settled = [replace(by_hash[key], item_id=item.id) for item, key in twins if key in by_hash]
+    return settled, [item for item, key in twins if key not in by_hash]
 
 
 def _ms_since(start: float) -> float:
