@@ -1,5 +1,6 @@
 """Talk to the HTTP API, as the command line does."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import httpx
 from api.schemas import ItemPage, ItemPublic, ModelList, SubmissionPublic
 from core.errors import PermanentError, TransientError
 from core.lanes import Lane
+from core.paths import path_to_text
 from core.settings import Settings
 from core.states import OPEN_SUBMISSIONS
 
@@ -36,7 +38,7 @@ class ApiClient:
 
     def submit(self, folder: Path, lane: Lane) -> SubmissionPublic:
         """Submit a folder that the API's machine can see."""
-        answer = self._ask("POST", "/v1/submissions", json={"folder": str(folder), "lane": lane.value})
+        answer = self._ask("POST", "/v1/submissions", json={"folder": path_to_text(os.fsencode(folder)), "lane": lane.value})
         return SubmissionPublic.model_validate(answer)
 
     def submission(self, submission_id: str) -> SubmissionPublic:
