@@ -38,7 +38,9 @@ class ApiClient:
 
     def submit(self, folder: Path, lane: Lane) -> SubmissionPublic:
         """Submit a folder that the API's machine can see."""
-        answer = self._ask("POST", "/v1/submissions", json={"folder": path_to_text(os.fsencode(folder)), "lane": lane.value})
+        answer = self._ask(
+            "POST", "/v1/submissions", json={"folder": path_to_text(os.fsencode(folder)), "lane": lane.value}
+        )
         return SubmissionPublic.model_validate(answer)
 
     def submission(self, submission_id: str) -> SubmissionPublic:
