@@ -108,11 +108,12 @@ class _Memory:
         return max(self._samples)
 
     def quarters_mb(self) -> list[int]:
-        quarter = max(1, len(self._samples) // 4)
-        return [round(max(self._samples[first : first + quarter])) for first in range(0, 4 * quarter, quarter)]
+        return [round(float(part.max())) for part in np.array_split(np.array(self._samples), 4) if len(part)]
 
     def _sample(self) -> None:
-        while not self._stop.wait(0.1):
+        stopped = False
+        while not stopped:
+            stopped = self._stop.wait(0.1)
             self._samples.append(self._process.memory_info().rss / 2**20)
 
 

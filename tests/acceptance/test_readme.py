@@ -16,10 +16,20 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^```sh\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 LINES = [line for block in COMMANDS for line in block.splitlines()]
 
-# Run by other tests of this folder, under this name.
+# Run by other tests, in this file under this name.
+DEMO_TESTS = "acceptance/test_demo.py"
+TRAINER_TESTS = "integration/trainer/test_train_and_export.py"
 ELSEWHERE = {
-    "scripts/demo": "test_served_addresses_answer_and_a_signal_leaves_no_process",
-    "scripts/demo --once FOLDER": "test_own_folder_with_a_broken_file_names_the_reason",
+    "scripts/demo": (DEMO_TESTS, "test_served_addresses_answer_and_a_signal_leaves_no_process"),
+    "scripts/demo --once FOLDER": (DEMO_TESTS, "test_own_folder_with_a_broken_file_names_the_reason"),
+    ".venv/bin/histobatch train BREAKHIS --out runs/mine --weights WEIGHTS": (
+        TRAINER_TESTS,
+        "test_a_run_folder_holds_what_explains_it",
+    ),
+    ".venv/bin/histobatch export runs/mine --name my-model --version 1.0.0": (
+        TRAINER_TESTS,
+        "test_the_int8_graph_runs_in_the_workers_engine",
+    ),
 }
 # This very run: CI calls it, and test_ci_calls_the_test_command holds that.
 THIS_RUN = {"scripts/test"}
@@ -33,10 +43,6 @@ AGAINST_A_STACK = {
     ".venv/bin/histobatch submit FOLDER --wait",
     ".venv/bin/histobatch results SUBMISSION --format csv",
 }
-TRAINING = {
-    ".venv/bin/histobatch train BREAKHIS --out runs/mine --weights WEIGHTS",
-    ".venv/bin/histobatch export runs/mine --name my-model --version 1.0.0",
-}
 
 
 def _sh(line: str) -> subprocess.CompletedProcess[str]:
@@ -47,10 +53,9 @@ def _sh(line: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_is_run_by_a_test() -> None:
     """A command that is added to the README must be added here, and the other way round."""
-    assert set(LINES) == set(ELSEWHERE) | THIS_RUN | set(SHORTENED) | AGAINST_A_STACK | TRAINING
-    demo_tests = (Path(__file__).parent / "test_demo.py").read_text(encoding="utf-8")
-    for name in ELSEWHERE.values():
-        assert f"def {name}(" in demo_tests
+    assert set(LINES) == set(ELSEWHERE) | THIS_RUN | set(SHORTENED) | AGAINST_A_STACK
+    for file, name in ELSEWHERE.values():
+        assert f"def {name}(" in (PROJECT / "tests" / file).read_text(encoding="utf-8")
 
 
 def test_ci_calls_the_test_command() -> None:
