@@ -212,8 +212,8 @@ def test_twins_in_one_batch_share_a_result(database, mine, batch_id):
 
 
 def test_workers_with_the_same_contents_do_not_lock_each_other_out(database):
-    """Six batches with the same forty contents in other orders close at once: none fails, forty results."""
-    letters = [chr(ord("A") + number) for number in range(40)]
+    """Six batches with the same 600 contents in other orders close at once: none fails, 600 results."""
+    letters = [chr(0x4E00 + number) for number in range(600)]
     with database.write() as session:
         mine = add_submission(session)
         ids = [add_batch(session, mine, [f"{number}-{letter}" for letter in letters]) for number in range(6)]
@@ -223,7 +223,7 @@ def test_workers_with_the_same_contents_do_not_lock_each_other_out(database):
     def close(number: int) -> None:
         held = claim(database, ids[number])
         order = letters if number % 2 else letters[::-1]
-        done = outcome_of(held, *[0.9] * 40, hashes="".join(order))
+        done = outcome_of(held, *[0.9] * 600, hashes="".join(order))
         start.wait()
         try:
             close_batch(database, held, done, _FAKE_RULE)
@@ -236,5 +236,5 @@ def test_workers_with_the_same_contents_do_not_lock_each_other_out(database):
     for thread in threads:
         thread.join(60)
     assert errors == []
-    assert len(results(database)) == 40
+    assert len(results(database)) == 600
     assert_counters_are_exact(database, mine)
