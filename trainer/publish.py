@@ -76,17 +76,15 @@ def publish(run: RunFolder, data: dataset.DataSet, identity: Identity, models: P
     return target
 
 
-def write_graphs(folder: Path, network: Classifier, calibration: NDArray[np.uint8]) -> tuple[BundleFile, ...]:
-    """Write model.onnx (FP16) and openvino/model.xml and .bin (INT8) into a folder; return their entries."""
-    folder.mkdir(parents=True, exist_ok=True)
-    onnx_file, xml = folder / "model.onnx", folder / "openvino" / "model.xml"
-    export_onnx(network, onnx_file, "fp16")
+def write_int8(folder: Path, network: Classifier, calibration: NDArray[np.uint8]) -> tuple[BundleFile, ...]:
+    """Write openvino/model.xml and .bin (INT8) into a folder; return their entries."""
+    xml = folder / "openvino" / "model.xml"
+    xml.parent.mkdir(parents=True)
     full = folder / "full-precision.onnx"
     export_onnx(network, full, "fp32")
     quantise(full, calibration, xml)
     full.unlink()
     return (
-        describe_file(folder, onnx_file, "onnx", "fp16"),
         describe_file(folder, xml, "openvino", "int8"),
         describe_file(folder, xml.with_suffix(".bin"), "openvino-weights", "int8"),
     )
@@ -96,7 +94,10 @@ def _fill(draft: Path, run: RunFolder, data: dataset.DataSet, identity: Identity
     """Write every file of the bundle, the manifest last."""
     metrics = run.read_metrics()
     network = load_checkpoint(run.checkpoint)
-    graphs = write_graphs(draft, network, _calibration(data, np.arange(len(data))))
+    quantised = write_int8(draft, network, _calibration(data, np.arange(len(data))))
+    onnx_file = draft / "model.onnx"
+    export_onnx(network, onnx_file, "fp16")
+    graphs = (describe_file(draft, onnx_file, "onnx", "fp16"), *quantised)
     manifest = _manifest(identity, run.read_config(), metrics, graphs)
     bundle = Bundle(draft, manifest)
     expected = predict(network, data.pixels)
@@ -138,7 +139,7 @@ def judge_quantised_folds(
         trained = np.flatnonzero(~np.isin(data.patients, patients))
         network = load_checkpoint(run.fold_checkpoint(number))
         folder = bundle.folder / f"fold-{number}"
-        graphs = write_graphs(folder, network, _calibration(data, trained))
+        graphs = write_int8(folder, network, _calibration(data, trained))
         fold = Bundle(folder, bundle.manifest.model_copy(update={"files": graphs}))
         full[judged] = predict(network, data.pixels[judged])
         quantised[judged] = engine_probabilities(fold, "int8", data.pixels[judged])

@@ -13,8 +13,9 @@ from worker.engines.openvino import OpenVinoEngine
 # threshold still falls to the other side by rounding, and of 474 images two are 0.4 %: hence not 100 %.
 ONNX_MIN_AGREEMENT = 0.995
 ONNX_MAX_DIFFERENCE = 0.01
-# Quantisation costs a little; how much is measured out of fold and published.
-INT8_MIN_AGREEMENT = 0.95
+# Quantisation costs something; how much is measured out of fold and published. Networks fitted to few patients are
+# undecided about many images, and those cross the threshold easily: the gate only stops what is plainly broken.
+INT8_MIN_AGREEMENT = 0.90
 
 
 @dataclass(frozen=True, kw_only=True)
