@@ -60,6 +60,22 @@ def test_the_threshold_parts_classes_that_can_be_parted() -> None:
     assert judged_with_abstention(labels, probabilities, rule)["accuracy_when_decided"] == 1.0
 
 
+def test_the_threshold_moves_where_all_patients_ask_for_it() -> None:
+    """Probabilities that are all too high are parted where the gap is, not at one half."""
+    rng = np.random.default_rng(0)
+    probabilities = np.concatenate([rng.uniform(0.5, 0.7, 40), rng.uniform(0.85, 0.95, 40)]).astype(np.float32)
+    labels, patients = np.repeat([0, 1], 40), np.repeat([str(n) for n in range(16)], 5)
+    assert 0.7 <= choose_rule(labels, probabilities, patients).threshold <= 0.85
+
+
+def test_the_threshold_stays_where_evidence_is_thin() -> None:
+    """A cut that one patient of four prefers is luck: the threshold stays at one half."""
+    labels, patients = np.repeat([0, 1], 20), np.repeat(["a", "b", "c", "d", "e", "f", "g", "h"], 5)
+    probabilities = np.where(labels == 1, 0.9, 0.1).astype(np.float32)
+    probabilities[patients == "a"] = 0.6
+    assert choose_rule(labels, probabilities, patients).threshold == 0.5
+
+
 def test_the_band_holds_the_images_nearest_to_the_threshold() -> None:
     """About ABSTAIN_SHARE of the images are left to a person."""
     rng = np.random.default_rng(1)
