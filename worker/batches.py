@@ -16,8 +16,9 @@ from core.database import Database, execute_dml
 from core.errors import LeaseLost
 from core.lanes import Lane
 from core.paths import text_to_path
-from core.states import BatchState, ItemState
+from core.states import BatchState, ItemState, SubmissionState
 from core.tables import Batch, Item, Result, Submission, utc_now
+from core.transitions import cancel_queued_batches
 from worker.pipeline import Classified, KnownResult, Rejected, Timings, WorkItem
 
 _ITEM_TABLE: Table = Item.__table__  # type: ignore[attr-defined]
@@ -114,10 +115,11 @@ def extend_lease(database: Database, claim: Claim, lease_s: float) -> None:
 def hand_back(database: Database, claim: Claim) -> None:
     """Return an unfinished batch to the queue for no fault of its own; the attempt does not count.
 
-    The caller or the reconciler sends it. Does nothing where the lease is lost.
+    The caller or the reconciler sends it. A submission that was cancelled meanwhile takes the batch along. Does
+    nothing where the lease is lost.
     """
     with database.write() as session:
-        execute_dml(
+        returned = execute_dml(
             session,
             _held(claim).values(
                 state=BatchState.QUEUED,
@@ -127,6 +129,9 @@ def hand_back(database: Database, claim: Claim) -> None:
                 sent_at=None,
             ),
         )
+        submission = session.get_one(Submission, claim.submission_id)
+        if returned and submission.state == SubmissionState.CANCELLED:
+            cancel_queued_batches(session, claim.submission_id)
 
 
 def give_up(database: Database, claim: Claim) -> None:

@@ -15,7 +15,9 @@ def run_beat(settings: Settings) -> None:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     app = make_celery(settings)
     # The file remembers the last run; beat is content without it, so that it may lie on scratch storage.
-    app.start(["beat", f"--schedule={settings.data_dir / 'beat-schedule'}", "--pidfile=", "--loglevel=WARNING"])
+    app.start(
+        ["--quiet", "beat", f"--schedule={settings.data_dir / 'beat-schedule'}", "--pidfile=", "--loglevel=WARNING"]
+    )
 
 
 def run_flower(settings: Settings) -> None:

@@ -1,5 +1,6 @@
 """Record a submission's files as items, cut them into batches, and send each batch once it is committed."""
 
+import os
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice
@@ -86,7 +87,7 @@ def _list(context: WorkerContext, submission: Submission) -> Iterator[Entry]:
     if submission.source == "upload":
         return list_folder(folder, (context.settings.uploads_dir,))
     # Checked again: the API's machine may have other roots, and links may have moved since.
-    resolve_folder(folder.decode("utf-8", "surrogateescape"), context.settings.roots)
+    resolve_folder(os.fsdecode(folder), context.settings.roots)
     return list_folder(folder, context.settings.roots)
 
 

@@ -31,6 +31,7 @@ def run_worker(settings: Settings) -> None:
         # messages are answered meanwhile. The price is that Celery cannot end a stuck task; leases bound it.
         app.worker_main(
             [
+                "--quiet",
                 "worker",
                 "--pool=threads",
                 f"--concurrency={settings.worker_concurrency}",

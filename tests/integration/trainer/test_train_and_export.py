@@ -60,7 +60,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the plain average over the batches below
     with torch.no_grad():
-        for colour in (PALE, DARK, PALE, DARK):
+        for colour in (PALE, DARK):
             normalised = (torch.tensor(colour) - 128.0) / 58
             body.train()(normalised.view(1, 3, 1, 1) + 0.2 * torch.randn(8, 3, 96, 144))
     path = tmp_path_factory.mktemp("weights") / "resnet50.safetensors"

@@ -9,6 +9,7 @@ from sqlmodel import select
 from core.errors import LeaseLost, Reason
 from core.states import BatchState, ItemState
 from core.tables import Batch, Result, utc_now
+from core.transitions import cancel_submission
 from tests.assets.rows import add_batch, add_submission, assert_counters_are_exact, batches_of, items_of
 from worker.batches import Claim, Outcome, claim_batch, close_batch, extend_lease, give_up, hand_back
 from worker.context import _FAKE_RULE
@@ -152,6 +153,16 @@ def test_handing_back_counts_no_attempt(database, mine, batch_id):
     (batch,) = batches_of(database, mine)
     assert (batch.state, batch.attempts, batch.lease_token, batch.sent_at) == (BatchState.QUEUED, 0, None, None)
     assert claim_batch(database, batch_id, "next", 60) is not None
+
+
+def test_handing_back_after_the_cancellation_cancels_the_batch(database, mine, batch_id):
+    """Cancel takes effect between batches: nobody begins again what its submission no longer wants."""
+    held = claim(database, batch_id)
+    with database.write() as session:
+        cancel_submission(session, mine)
+    hand_back(database, held)
+    assert batches_of(database, mine)[0].state == BatchState.CANCELLED
+    assert {item.reason for item in items_of(database, mine).values()} == {Reason.CANCELLED}
 
 
 def test_giving_up_counts_the_attempt(database, mine, batch_id):
