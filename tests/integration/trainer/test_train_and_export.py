@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import resnet50
 
+from cli.training import export, require_trainer
 from core.bundle import NOTICE, load_bundle
+from core.errors import ConfigurationError
 from core.settings import PROJECT
+from trainer.errors import RunError
 from worker.engines.openvino import OpenVinoEngine
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(600)]
@@ -131,22 +135,27 @@ def test_the_bundle_says_how_good_it_is_and_for_what(bundle_folder: Path) -> Non
 
 
 def test_a_released_bundle_never_changes(run: Path, bundle_folder: Path) -> None:
-    """The same name and version again is refused in one line, without a traceback."""
-    done = _histobatch(
-        "export", str(run), "--name", "test-model", "--version", "0.1.0", "--out", str(bundle_folder.parent)
-    )
-    assert done.returncode != 0
-    assert "choose another --version" in done.stderr
-    assert "Traceback" not in done.stderr
+    """The same name and version again is refused, and what is there stays."""
+    before = (bundle_folder / "manifest.json").read_bytes()
+    with pytest.raises(RunError, match="choose another --version"):
+        export(run, version="0.1.0", name="test-model", out=bundle_folder.parent)
+    assert (bundle_folder / "manifest.json").read_bytes() == before
 
 
 def test_other_images_than_the_runs_are_refused(run: Path, images: Path, tmp_path: Path) -> None:
     """Calibrating and verifying on other images would prove nothing."""
-    (tmp_path / "SOB_B_A-14-1-100-001.png").write_bytes((images / "SOB_B_A-14-00-100-000.png").read_bytes())
-    (tmp_path / "SOB_M_DC-14-2-100-001.png").write_bytes((images / "SOB_M_DC-14-10-100-000.png").read_bytes())
-    done = _histobatch("export", str(run), "--version", "0.1.0", "--data", str(tmp_path), "--out", str(tmp_path / "m"))
-    assert done.returncode != 0
-    assert "fingerprint differs" in done.stderr
+    for name in ("SOB_B_A-14-00-100-000.png", "SOB_M_DC-14-10-100-000.png"):
+        shutil.copy(images / name, tmp_path)
+    with pytest.raises(RunError, match="fingerprint differs"):
+        export(run, version="0.1.0", data=tmp_path, out=tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A light installation shows the commands; running one says what to install."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ConfigurationError, match=r"needs torch.*histobatch\[trainer\]"):
+        require_trainer()
 
 
 def test_a_wrong_folder_ends_with_one_line(tmp_path: Path) -> None:

@@ -162,7 +162,8 @@ def test_handing_back_after_the_cancellation_cancels_the_batch(database, mine, b
         cancel_submission(session, mine)
     hand_back(database, held)
     assert batches_of(database, mine)[0].state == BatchState.CANCELLED
-    assert {item.reason for item in items_of(database, mine).values()} == {Reason.CANCELLED}
+    reasons = {item.reason for item in items_of(database, mine).values()}
+    assert reasons == {Reason.CANCELLED, Reason.SIDECAR_FILE}
 
 
 def test_giving_up_counts_the_attempt(database, mine, batch_id):
