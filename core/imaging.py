@@ -9,10 +9,8 @@ is wrong while the one around it is right, which no accident of storage brings a
 
 import io
 import struct
-import threading
 import warnings
 import zlib
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +52,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_LARGE_PIXELS = 8_000_000
-_ONE_LARGE_IMAGE = threading.Lock()
 _WHITE = (255, 255, 255)  # the background of a bright-field slide
 
 
@@ -96,20 +92,12 @@ def decode_rgb(data: bytes, limits: ImageLimits = ImageLimits()) -> NDArray[np.u
         return _decode_with_pillow(data, limits)
     height, width = shape
     _check_size(width, height, limits)
-    with _memory_gate(width * height):
-        pixels = _decode_plain_png(data, shape)
-        if pixels is not None:
-            return _scale(Image.fromarray(pixels))
-    return _decode_with_pillow(data, limits)
+    pixels = _decode_plain_png(data, shape)
+    return _decode_with_pillow(data, limits) if pixels is None else _scale(Image.fromarray(pixels))
 
 
 def _scale(image: Image.Image) -> NDArray[np.uint8]:
     return np.array(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX), dtype=np.uint8)
-
-
-def _memory_gate(pixels: int) -> AbstractContextManager[object]:
-    """Let one large image be decoded at a time, so that memory does not grow with the number of threads."""
-    return _ONE_LARGE_IMAGE if pixels > _LARGE_PIXELS else nullcontext()
 
 
 def _decode_plain_png(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
@@ -156,9 +144,8 @@ def _decode_with_pillow(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
                         Reason.MULTIPLE_FRAMES,
                         f"the {image.format} holds {frames} frames or pages; submit each as its own image",
                     )
-                with _memory_gate(image.width * image.height):
-                    image.load()
-                    return _scale(_upright(_to_rgb(image), image))
+                image.load()
+                return _scale(_upright(_to_rgb(image), image))
     except ImageRejected:
         raise
     except UnidentifiedImageError as error:

@@ -29,7 +29,8 @@ class Settings(BaseSettings):
         precision: of the CPU engine.
         batch_size: images in one unit of work.
         worker_concurrency: batches that one worker has in hand at once, so that one decodes while another infers.
-        decode_threads: threads that decode for all batches of one worker; 0 takes one a core.
+        decode_processes: processes that decode for all batches of one worker; 0 takes one a core. Each may need 8 bytes
+            a pixel of the largest image allowed.
         lease_s: seconds after which a batch whose worker fell silent is given to another; a live worker renews.
         shutdown_grace_s: seconds that a stopping worker gives its batches before it hands them back.
         poison_after: times a batch may take its worker down before it is split in halves.
@@ -54,7 +55,7 @@ class Settings(BaseSettings):
     precision: Literal["int8", "fp32"] = "int8"
     batch_size: int = Field(256, ge=1, le=4096)
     worker_concurrency: int = Field(2, ge=1, le=16)
-    decode_threads: int = Field(0, ge=0, le=256)
+    decode_processes: int = Field(0, ge=0, le=256)
     lease_s: float = Field(120, gt=0)
     shutdown_grace_s: float = Field(8, ge=0)
     poison_after: int = Field(2, ge=1)

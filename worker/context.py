@@ -11,9 +11,12 @@ from core.bundle import Bundle, DecisionRule, load_bundle, newest_bundle_folder
 from core.database import Database
 from core.queue import WorkQueue
 from core.settings import Settings
+from worker.decoding import DecodePool
 from worker.engines.choice import EngineChoice, choose_engine, load_engine
 from worker.engines.protocol import Engine
 
+# Hashing waits for storage more than it computes.
+_MIN_READERS = 4
 _FAKE_VERSION = "fake@0.0.0"
 _FAKE_RULE = DecisionRule(threshold=0.5, abstain_low=0.4, abstain_high=0.6)
 
@@ -43,7 +46,8 @@ class WorkerContext:
     Attributes:
         name: host and process, as stored with the batches it classified.
         model_version: under which its results are stored.
-        decoders: threads that read and decode for all batches in hand.
+        readers: threads that hash files for all batches in hand.
+        decoders: processes that decode for all batches in hand.
         inferrers: threads that wait for the engine, one for each call it takes at once.
         stop: tells tasks that the process is to end.
     """
@@ -56,13 +60,15 @@ class WorkerContext:
     model_version: str
     rule: DecisionRule
     name: str
-    decoders: ThreadPoolExecutor
+    readers: ThreadPoolExecutor
+    decoders: DecodePool
     inferrers: ThreadPoolExecutor
     stop: StopRequest = field(default_factory=StopRequest)
 
     def close(self) -> None:
         """Free everything."""
-        self.decoders.shutdown(cancel_futures=True)
+        self.readers.shutdown(cancel_futures=True)
+        self.decoders.close()
         self.inferrers.shutdown(cancel_futures=True)
         self.engine.close()
         self.queue.close()
@@ -78,7 +84,7 @@ def open_context(settings: Settings) -> WorkerContext:
     choice = choose_engine(settings)
     bundle = _serving_bundle(settings, choice)
     engine = load_engine(choice, bundle, settings)
-    threads = settings.decode_threads or len(os.sched_getaffinity(0))
+    processes = settings.decode_processes or len(os.sched_getaffinity(0))
     return WorkerContext(
         settings=settings,
         database=Database(settings.database),
@@ -88,7 +94,8 @@ def open_context(settings: Settings) -> WorkerContext:
         model_version=bundle.model_version if bundle else _FAKE_VERSION,
         rule=bundle.manifest.decision if bundle else _FAKE_RULE,
         name=f"{socket.gethostname()}:{os.getpid()}",
-        decoders=ThreadPoolExecutor(threads, thread_name_prefix="decode"),
+        readers=ThreadPoolExecutor(max(_MIN_READERS, processes), thread_name_prefix="read"),
+        decoders=DecodePool(processes),
         inferrers=ThreadPoolExecutor(engine.parallel_calls, thread_name_prefix="infer"),
     )
 

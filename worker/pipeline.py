@@ -1,22 +1,21 @@
-"""Files to outcomes: reading and decoding in one pool of threads overlap with inference in another."""
+"""Files to outcomes: threads hash, processes decode and threads wait for the engine, all at once."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.errors import ImageRejected, Reason
-from core.imaging import decode_rgb
 from core.paths import text_to_path
 from worker.context import WorkerContext
-from worker.reading import FileContent, read_again, read_content
+from worker.decoding import Decoded, DecodeTask, Decoding
+from worker.reading import hash_content
 
-# Files whose hashes are looked up in the database at once: enough to make the question cheap for each, few enough
-# to bound the bytes that wait for its answer (32 x KEEP_BYTES at the most).
+# Files whose hashes are looked up in the database at once: enough to make the question cheap for each.
 GROUP = 32
 
 
@@ -74,17 +73,25 @@ class Source:
     roots: tuple[Path, ...]
 
 
-@dataclass
-class _Decoded:
-    item_id: int
+@dataclass(frozen=True)
+class _Fresh:
+    """A file whose content has no result yet."""
+
+    item: WorkItem
     content_hash: str
-    pixels: NDArray[np.uint8]
     read_ms: float
-    decode_ms: float
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A file with its pixels."""
+
+    file: _Fresh
+    decoded: Decoded
 
 
 Lookup = Callable[[Sequence[str]], Mapping[str, KnownResult]]
-_Read = tuple[WorkItem, "FileContent | ImageRejected", float]
+_Hashed = tuple[WorkItem, "str | ImageRejected", float]
 
 
 @dataclass
@@ -112,97 +119,94 @@ class Pipeline:
         twins: list[tuple[WorkItem, str]] = []
         micro = _MicroBatches(self.context, self.timings)
         seen: set[str] = set()
-        for group in self._read_ahead(items):
+        under_way: deque[tuple[list[_Fresh], Decoding]] = deque()
+        for group in self._hash_ahead(items):
             self.keep_going()
             fresh, done, same = self._sort_out(group, seen)
             outcomes += done
             twins += same
-            for decoded in self._decode(fresh):
-                if isinstance(decoded, Rejected):
-                    outcomes.append(decoded)
-                else:
-                    micro.add(decoded)
-            outcomes += micro.collect(wait=False)
+            under_way.append((fresh, self.context.decoders.submit([self._task(file) for file in fresh])))
+            # The next group is decoded while the results of this one are taken in.
+            if len(under_way) > 1:
+                outcomes += self._take_in(*under_way.popleft(), micro)
+        while under_way:
+            self.keep_going()
+            outcomes += self._take_in(*under_way.popleft(), micro)
         micro.flush()
         outcomes += micro.collect(wait=True)
         settled, alone = _outcomes_of_twins(twins, outcomes)
         return outcomes + settled + (self.run(alone) if alone else [])
 
-    def _read_ahead(self, items: Sequence[WorkItem]) -> Iterator[list[_Read]]:
-        """Yield groups of files that have been read, always one group ahead."""
-        ahead: list[Future[_Read]] | None = None
+    def _hash_ahead(self, items: Sequence[WorkItem]) -> Iterator[list[_Hashed]]:
+        """Yield groups of files that have been hashed, always one group ahead."""
+        ahead: list[Future[_Hashed]] | None = None
         for first in range(0, len(items), GROUP):
-            reading = [self.context.decoders.submit(self._read, item) for item in items[first : first + GROUP]]
+            hashing = [self.context.readers.submit(self._hash, item) for item in items[first : first + GROUP]]
             if ahead is not None:
                 yield [future.result() for future in ahead]
-            ahead = reading
+            ahead = hashing
         if ahead is not None:
             yield [future.result() for future in ahead]
 
-    def _read(self, item: WorkItem) -> _Read:
+    def _hash(self, item: WorkItem) -> _Hashed:
         start = time.perf_counter()
-        content: FileContent | ImageRejected
+        content: str | ImageRejected
         try:
             limit = self.context.settings.max_image_bytes
-            content = read_content(self.source.folder, text_to_path(item.path), self.source.roots, limit)
+            content = hash_content(self.source.folder, text_to_path(item.path), self.source.roots, limit)
         except ImageRejected as rejected:
             content = rejected
         return item, content, _ms_since(start)
 
     def _sort_out(
-        self, group: list[_Read], seen: set[str]
-    ) -> tuple[list[tuple[WorkItem, FileContent, float]], list[Classified | Rejected], list[tuple[WorkItem, str]]]:
+        self, group: list[_Hashed], seen: set[str]
+    ) -> tuple[list[_Fresh], list[Classified | Rejected], list[tuple[WorkItem, str]]]:
         """Part a group into files to decode, outcomes that are clear already, and twins of files in this batch."""
-        hashes = [content.content_hash for _, content, _ in group if isinstance(content, FileContent)]
-        known = self.look_up(hashes)
-        fresh: list[tuple[WorkItem, FileContent, float]] = []
+        known = self.look_up([content for _, content, _ in group if isinstance(content, str)])
+        fresh: list[_Fresh] = []
         done: list[Classified | Rejected] = []
         twins: list[tuple[WorkItem, str]] = []
         for item, content, read_ms in group:
             self.timings.read_ms += read_ms
             if isinstance(content, ImageRejected):
                 done.append(Rejected(item_id=item.id, reason=content.reason, detail=content.detail))
-            elif stored := known.get(content.content_hash):
-                done.append(Classified(item_id=item.id, content_hash=content.content_hash, known=stored))
-            elif content.content_hash in seen:
-                twins.append((item, content.content_hash))
+            elif stored := known.get(content):
+                done.append(Classified(item_id=item.id, content_hash=content, known=stored))
+            elif content in seen:
+                twins.append((item, content))
             else:
-                seen.add(content.content_hash)
-                fresh.append((item, content, read_ms))
+                seen.add(content)
+                fresh.append(_Fresh(item, content, read_ms))
         return fresh, done, twins
 
-    def _decode(self, fresh: list[tuple[WorkItem, FileContent, float]]) -> Iterator[_Decoded | Rejected]:
-        futures = [self.context.decoders.submit(self._decode_one, *entry) for entry in fresh]
-        fresh.clear()  # the futures hold the bytes now, and let go of them one by one
-        for future in futures:
-            decoded = future.result()
-            if isinstance(decoded, _Decoded):
-                self.timings.decode_ms += decoded.decode_ms
-            yield decoded
+    def _task(self, file: _Fresh) -> DecodeTask:
+        return DecodeTask(
+            folder=self.source.folder,
+            path=text_to_path(file.item.path),
+            roots=self.source.roots,
+            content_hash=file.content_hash,
+            max_bytes=self.context.settings.max_image_bytes,
+            limits=self.context.settings.image_limits,
+        )
 
-    def _decode_one(self, item: WorkItem, content: FileContent, read_ms: float) -> _Decoded | Rejected:
-        start = time.perf_counter()
-        settings = self.context.settings
-        data = content.data
-        if data is None:
-            try:
-                data = read_again(
-                    self.source.folder,
-                    text_to_path(item.path),
-                    self.source.roots,
-                    settings.max_image_bytes,
-                    content.content_hash,
+    def _take_in(self, fresh: list[_Fresh], decoding: Decoding, micro: "_MicroBatches") -> list[Classified | Rejected]:
+        """Hand decoded images to the engine; return the outcomes that are there."""
+        rejected: list[Classified | Rejected] = []
+        for file, answer in zip(fresh, decoding.results(), strict=True):
+            if isinstance(answer, Decoded):
+                self.timings.decode_ms += answer.elapsed_ms
+                micro.add(_Ready(file, answer))
+                continue
+            rejected.append(
+                Rejected(
+                    item_id=file.item.id,
+                    reason=answer.reason,
+                    detail=answer.detail,
+                    # Where the file is at fault and not its content, another with the same content may be whole.
+                    content_hash=file.content_hash if answer.is_content else None,
                 )
-            except ImageRejected as rejected:
-                # The file is at fault, not the content: another file with the same one may be whole.
-                return Rejected(item_id=item.id, reason=rejected.reason, detail=rejected.detail)
-        try:
-            pixels = decode_rgb(data, settings.image_limits)
-        except ImageRejected as rejected:
-            return Rejected(
-                item_id=item.id, reason=rejected.reason, detail=rejected.detail, content_hash=content.content_hash
             )
-        return _Decoded(item.id, content.content_hash, pixels, read_ms, _ms_since(start))
+        return rejected + micro.collect(wait=False)
 
 
 class _MicroBatches:
@@ -211,12 +215,12 @@ class _MicroBatches:
     def __init__(self, context: WorkerContext, timings: Timings) -> None:
         self._context = context
         self._timings = timings
-        self._waiting: list[_Decoded] = []
+        self._waiting: list[_Ready] = []
         self._running: list[Future[tuple[float, list[Classified]]]] = []
         self._finished: list[Classified] = []
 
-    def add(self, decoded: _Decoded) -> None:
-        self._waiting.append(decoded)
+    def add(self, ready: _Ready) -> None:
+        self._waiting.append(ready)
         if len(self._waiting) >= self._context.engine.best_batch:
             self.flush()
 
@@ -240,16 +244,16 @@ class _MicroBatches:
         self._timings.infer_ms += infer_ms
         self._finished += outcomes
 
-    def _infer(self, images: list[_Decoded]) -> tuple[float, list[Classified]]:
+    def _infer(self, images: list[_Ready]) -> tuple[float, list[Classified]]:
         start = time.perf_counter()
-        probabilities = self._context.engine.classify(np.stack([image.pixels for image in images]))
+        probabilities = self._context.engine.classify(np.stack([image.decoded.pixels for image in images]))
         infer_ms = _ms_since(start)
         return infer_ms, [
             Classified(
-                item_id=image.item_id,
-                content_hash=image.content_hash,
+                item_id=image.file.item.id,
+                content_hash=image.file.content_hash,
                 probability=float(probability),
-                elapsed_ms=image.read_ms + image.decode_ms + infer_ms / len(images),
+                elapsed_ms=image.file.read_ms + image.decoded.elapsed_ms + infer_ms / len(images),
             )
             for image, probability in zip(images, probabilities, strict=True)
         ]

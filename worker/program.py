@@ -22,6 +22,7 @@ def run_worker(settings: Settings) -> None:
         HistobatchError: the worker cannot start; says why.
     """
     context = open_context(settings)
+    context.decoders.warm_up()
     app = make_celery(settings)
     register_tasks(app, context)
     _connect_signals(context)

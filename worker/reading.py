@@ -5,7 +5,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from blake3 import blake3
@@ -13,9 +12,6 @@ from blake3 import blake3
 from core.errors import ImageRejected, Reason, TransientError
 from worker.listing import is_below
 
-# Larger files are hashed in a first pass and read again when they must be decoded, so that a group of files that
-# waits for the database's answer holds a bounded number of bytes.
-KEEP_BYTES = 4 * 2**20
 _PIECE = 2**20
 
 
@@ -23,44 +19,29 @@ class StorageAway(TransientError):
     """The submission's folder is gone: its storage is, not this one file."""
 
 
-@dataclass(frozen=True)
-class FileContent:
-    """What a file holds.
-
-    Attributes:
-        content_hash: BLAKE3 of all bytes, hex digits.
-        data: the bytes, or None where the file is larger than KEEP_BYTES.
-    """
-
-    content_hash: str
-    data: bytes | None
-
-
-def read_content(folder: bytes, path: bytes, roots: tuple[Path, ...], max_bytes: int) -> FileContent:
-    """Read and hash a file.
+def hash_content(folder: bytes, path: bytes, roots: tuple[Path, ...], max_bytes: int) -> str:
+    """Hash a file piece by piece: BLAKE3 of all bytes, hex digits.
 
     Raises:
         ImageRejected: the file is gone, unreadable, too large or lies outside the roots.
         StorageAway: the folder is gone, too.
     """
+    hasher = blake3()
     with _open(folder, path, roots) as fd:
         size = os.fstat(fd).st_size
         if size > max_bytes:
             raise ImageRejected(Reason.TOO_MANY_BYTES, f"{size} bytes are more than the {max_bytes} allowed")
-        if size <= KEEP_BYTES:
-            data = _read_all(fd, size, max_bytes)
-            return FileContent(blake3(data).hexdigest(), data)
-        hasher = blake3()
-        while piece := os.read(fd, _PIECE):
+        while piece := os.read(fd, min(size + 1, _PIECE)):
             hasher.update(piece)
-        return FileContent(hasher.hexdigest(), None)
+    return hasher.hexdigest()
 
 
-def read_again(folder: bytes, path: bytes, roots: tuple[Path, ...], max_bytes: int, content_hash: str) -> bytes:
-    """Read a large file's bytes, which must still hash to what they did.
+def read_content(folder: bytes, path: bytes, roots: tuple[Path, ...], max_bytes: int, content_hash: str) -> bytes:
+    """Read a file, which must still hash to what it did.
 
     Raises:
-        ImageRejected: as read_content, and where the file changed in between.
+        ImageRejected: as hash_content, and where the file changed in between.
+        StorageAway: the folder is gone, too.
     """
     with _open(folder, path, roots) as fd:
         data = _read_all(fd, os.fstat(fd).st_size, max_bytes)

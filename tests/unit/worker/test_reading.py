@@ -10,7 +10,7 @@ from blake3 import blake3
 from core.errors import ImageRejected, Reason, TransientError
 from core.settings import PROJECT
 from tests.conftest import missing_part
-from worker.reading import KEEP_BYTES, read_again, read_content
+from worker.reading import hash_content, read_content
 
 _LIMIT = 64 * 2**20
 
@@ -22,7 +22,10 @@ def folder(tmp_path):
 
 
 def read(folder, name, limit=_LIMIT):
-    return read_content(os.fsencode(folder), name.encode(), (folder,), limit)
+    """What the two passes over a file yield: its hash, then the bytes that have it."""
+    place = os.fsencode(folder), name.encode(), (folder,), limit
+    content_hash = hash_content(*place)
+    return content_hash, read_content(*place, content_hash)
 
 
 def reason_of(folder, name, limit=_LIMIT) -> Reason:
@@ -31,37 +34,32 @@ def reason_of(folder, name, limit=_LIMIT) -> Reason:
     return caught.value.reason
 
 
-def test_a_file_is_read_and_hashed(folder):
-    """Small files come with their bytes."""
+def test_a_file_is_hashed_and_read(folder):
+    """BLAKE3 over all bytes, and all bytes."""
     (folder / "x").write_bytes(b"content")
-    content = read(folder, "x")
-    assert content.data == b"content"
-    assert content.content_hash == blake3(b"content").hexdigest()
+    assert read(folder, "x") == (blake3(b"content").hexdigest(), b"content")
 
 
 def test_an_empty_file_is_content(folder):
     """That it is no image is for the decoder to say."""
     (folder / "x").touch()
-    assert read(folder, "x").data == b""
+    assert read(folder, "x")[1] == b""
 
 
-def test_a_large_file_is_hashed_first_and_read_again(folder):
-    """Its bytes are not kept while the database is asked."""
-    data = bytes(range(256)) * (KEEP_BYTES // 256) + b"!"
+def test_a_large_file_is_read_in_pieces(folder):
+    """Files above the size of one piece lose nothing."""
+    data = bytes(range(256)) * 12_000 + b"!"
     (folder / "x").write_bytes(data)
-    content = read(folder, "x")
-    assert content.data is None
-    assert content.content_hash == blake3(data).hexdigest()
-    assert read_again(os.fsencode(folder), b"x", (folder,), _LIMIT, content.content_hash) == data
+    assert read(folder, "x") == (blake3(data).hexdigest(), data)
 
 
-def test_a_large_file_that_changed_in_between_is_refused(folder):
+def test_a_file_that_changed_in_between_is_refused(folder):
     """A result belongs to the bytes that were classified."""
-    (folder / "x").write_bytes(b"a" * (KEEP_BYTES + 1))
-    content = read(folder, "x")
-    (folder / "x").write_bytes(b"b" * (KEEP_BYTES + 1))
+    (folder / "x").write_bytes(b"a" * 5000)
+    content_hash, _ = read(folder, "x")
+    (folder / "x").write_bytes(b"b" * 5000)
     with pytest.raises(ImageRejected, match="changed while it was read"):
-        read_again(os.fsencode(folder), b"x", (folder,), _LIMIT, content.content_hash)
+        read_content(os.fsencode(folder), b"x", (folder,), _LIMIT, content_hash)
 
 
 def test_a_vanished_file_is_an_outcome(folder):
@@ -82,7 +80,7 @@ def test_a_vanished_folder_is_the_storages_fault(folder):
 def test_too_many_bytes_are_refused_before_reading(folder):
     """The limit counts inclusively."""
     (folder / "x").write_bytes(b"12345")
-    assert read(folder, "x", limit=5).data == b"12345"
+    assert read(folder, "x", limit=5)[1] == b"12345"
     assert reason_of(folder, "x", limit=4) == Reason.TOO_MANY_BYTES
 
 
@@ -137,12 +135,12 @@ def test_an_unreadable_file_is_an_outcome(folder):
 import os, sys
 from pathlib import Path
 from core.errors import ImageRejected
-from worker.reading import read_content
+from worker.reading import hash_content
 os.chdir(sys.argv[1])
 if os.getuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 try:
-    read_content(b".", b"x", (Path(sys.argv[1]),), 100)
+    hash_content(b".", b"x", (Path(sys.argv[1]),), 100)
 except ImageRejected as rejected:
     print(rejected.reason.value)
 """

@@ -1,0 +1,134 @@
+"""Processes that decode: one that dies takes one image with it, and none outlives the worker."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from core.errors import Reason, TransientError
+from core.imaging import ImageLimits, decode_rgb
+from core.settings import PROJECT
+from worker.decoding import Decoded, DecodePool, DecodeTask, Refused
+from worker.reading import hash_content
+
+SAMPLES = sorted((PROJECT / "samples").glob("*.png"))
+
+
+class Killer(ImageLimits):
+    """Limits that end the process which receives them, as an image does that trips a fault in a decoder."""
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return os.abort, ()
+
+
+@pytest.fixture
+def pool() -> Iterator[DecodePool]:
+    """Two processes."""
+    opened = DecodePool(2)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> list[DecodeTask]:
+    """Eight real images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    made = []
+    for path in SAMPLES[:8]:
+        shutil.copy(path, folder)
+        place = os.fsencode(folder), os.fsencode(path.name), (folder,)
+        content_hash = hash_content(*place, 10**9)
+        made.append(DecodeTask(*place, content_hash, 10**9, ImageLimits()))
+    return made
+
+
+def test_pixels_are_those_of_the_shared_function_in_order(pool: DecodePool, tasks: list[DecodeTask]) -> None:
+    """Each answer stands in its task's place and holds what decode_rgb makes of the file."""
+    answers = list(pool.submit(tasks).results())
+    for path, answer in zip(SAMPLES, answers, strict=True):
+        assert isinstance(answer, Decoded)
+        assert np.array_equal(answer.pixels, decode_rgb(path.read_bytes()))
+
+
+def test_refusals_tell_the_content_from_the_file(pool: DecodePool, tasks: list[DecodeTask], tmp_path: Path) -> None:
+    """Bytes that are no image condemn every copy of them; a file that is gone condemns only itself."""
+    (tmp_path / "images" / "broken").write_bytes(b"no image")
+    content_hash = hash_content(tasks[0].folder, b"broken", tasks[0].roots, 100)
+    broken = replace(tasks[0], path=b"broken", content_hash=content_hash)
+    gone = replace(tasks[0], path=b"gone")
+    first, second = pool.submit([broken, gone]).results()
+    assert isinstance(first, Refused)
+    assert isinstance(second, Refused)
+    assert (first.reason, first.is_content) == (Reason.NOT_AN_IMAGE, True)
+    assert (second.reason, second.is_content) == (Reason.VANISHED, False)
+
+
+def test_storage_that_is_away_is_no_refusal(pool: DecodePool, tasks: list[DecodeTask], tmp_path: Path) -> None:
+    """The batch must be tried again, so that the error reaches it."""
+    shutil.rmtree(tmp_path / "images")
+    with pytest.raises(TransientError):
+        list(pool.submit(tasks[:1]).results())
+
+
+def test_an_image_that_kills_its_process_is_refused_alone(pool: DecodePool, tasks: list[DecodeTask]) -> None:
+    """Its neighbours are decoded, and the pool goes on."""
+    killer = replace(tasks[2], limits=Killer())
+    answers = list(pool.submit([*tasks[:2], killer, *tasks[3:]]).results())
+    assert [isinstance(answer, Decoded) for answer in answers] == [True, True, False, *[True] * 5]
+    refused = answers[2]
+    assert isinstance(refused, Refused)
+    assert refused.reason == Reason.KILLS_WORKER
+    assert all(isinstance(answer, Decoded) for answer in pool.submit(tasks).results())
+
+
+def test_two_batches_at_once_survive_the_death_that_one_brings(pool: DecodePool, tasks: list[DecodeTask]) -> None:
+    """What another batch had in hand is decoded, too."""
+    killer = replace(tasks[0], limits=Killer())
+    mine, other = pool.submit([killer, *tasks[1:]]), pool.submit(tasks)
+    assert [isinstance(answer, Decoded) for answer in mine.results()] == [False, *[True] * 7]
+    assert all(isinstance(answer, Decoded) for answer in other.results())
+
+
+def test_a_process_killed_from_outside_costs_no_image(pool: DecodePool, tasks: list[DecodeTask]) -> None:
+    """The kernel's memory killer takes a process whose image is innocent: decoded alone, it passes."""
+    pool.warm_up()
+    children = psutil.Process().children(recursive=True)
+    decoding = pool.submit(tasks * 4)
+    for child in children:
+        if child.ppid() != os.getpid():  # the fork server's children are the ones that decode
+            child.send_signal(signal.SIGKILL)
+    assert all(isinstance(answer, Decoded) for answer in decoding.results())
+
+
+def test_no_process_outlives_a_killed_parent() -> None:
+    """SIGKILL leaves the parent no chance to end them: they see that it is gone."""
+    script = """
+import sys, time
+from worker.decoding import DecodePool
+if __name__ == "__main__":
+    pool = DecodePool(2)
+    pool.warm_up()
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=PROJECT, stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    assert parent.stdout.readline() == "ready\n"
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert len(children) >= 3
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(child.is_running() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [child for child in children if child.is_running()] == []
