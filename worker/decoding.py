@@ -15,6 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import psutil
@@ -66,7 +67,7 @@ class DecodePool:
     def __init__(self, processes: int) -> None:
         # Not forked from this process: it has threads, whose locks a fork would copy in any state.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([__name__, *_main_module()])
+        self._context.set_forkserver_preload([__name__, *_modules_of_main()])
         self._processes = processes
         self._lock = threading.Lock()
         self._executor = self._make(processes)
@@ -168,7 +169,6 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _main_module() -> list[str]:
-    """Name of the module that was started with -m: each process imports it, so it is best imported once for all."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return [spec.name] if spec is not None else []
+def _modules_of_main() -> list[str]:
+    """Name what the main module imports: each process runs it again, so these are loaded once for all."""
+    return [value.__name__ for value in vars(sys.modules["__main__"]).values() if isinstance(value, ModuleType)]
