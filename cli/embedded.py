@@ -56,10 +56,13 @@ def _existing(folder: Path) -> Path:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for database, logs and broker of this run; kept when the run fails, so that the logs can be read."""
+    """A folder for database, logs and broker of this run; after a failure it stays for its logs, until the next demo."""
     parent = PROJECT / ".demo"
     parent.mkdir(exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    for left in parent.glob("run-*"):
+        if not psutil.pid_exists(int(left.name.split("-")[1])):
+            shutil.rmtree(left, ignore_errors=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f"run-{os.getpid()}-", dir=parent))
     try:
         yield scratch
     except KeyboardInterrupt:

@@ -80,6 +80,15 @@ def test_own_folder_with_a_broken_file_names_the_reason(tmp_path: Path) -> None:
     assert re.search(r"good\.png.*(benign|malignant)", finished.stdout)
 
 
+def test_leavings_of_a_killed_demo_are_cleared() -> None:
+    """A demo that was killed could not remove its folder; the next one does, and leaves none of its own."""
+    left = PROJECT / ".demo" / "run-99999999-left"
+    left.mkdir(parents=True)
+    (left / "worker.log").write_text("")
+    assert _run("--once").returncode == 0
+    assert list((PROJECT / ".demo").iterdir()) == []
+
+
 def test_missing_folder_is_one_clear_line() -> None:
     """A folder that does not exist ends the demo with one line, not with a traceback."""
     finished = _run("--once", "/no/such/folder")
