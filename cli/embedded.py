@@ -56,7 +56,7 @@ def _existing(folder: Path) -> Path:
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    """A folder for database, logs and broker of this run; after a failure it stays for its logs, until the next demo."""
+    """A folder for database, logs and broker of this run; after a failure it stays, with its logs, until the next."""
     parent = PROJECT / ".demo"
     parent.mkdir(exist_ok=True)
     for left in parent.glob("run-*"):
