@@ -19,4 +19,3 @@ QUEUES = (CONTROL_QUEUE, *Lane)
 INTAKE_TASK = "histobatch.intake"
 CLASSIFY_TASK = "histobatch.classify"
 RECONCILE_TASK = "histobatch.reconcile"
-FINISH_TASK = "histobatch.finish"

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from core.errors import TransientError
-from core.lanes import CLASSIFY_TASK, CONTROL_QUEUE, FINISH_TASK, INTAKE_TASK, QUEUES, RECONCILE_TASK, Lane
+from core.lanes import CLASSIFY_TASK, CONTROL_QUEUE, INTAKE_TASK, QUEUES, RECONCILE_TASK, Lane
 from core.settings import Settings
 
 # Longer than any lease: the database's leases find lost work in seconds, so that the broker's own redelivery is
@@ -87,10 +87,6 @@ class WorkQueue:
     def send_classify(self, batch_id: int, lane: Lane) -> None:
         """Ask a worker to classify a batch."""
         self._send(CLASSIFY_TASK, batch_id, Lane(lane).value)
-
-    def send_finish(self, submission_id: str) -> None:
-        """Ask a worker to see whether a submission is complete."""
-        self._send(FINISH_TASK, submission_id, CONTROL_QUEUE)
 
     def depths(self) -> dict[str, int]:
         """Messages waiting in each queue, by the queue's name; raises BrokerAway."""

@@ -8,10 +8,9 @@ from celery import Celery, Task
 from sqlalchemy.exc import OperationalError
 
 from core.errors import HistobatchError
-from core.lanes import CLASSIFY_TASK, FINISH_TASK, INTAKE_TASK, RECONCILE_TASK
+from core.lanes import CLASSIFY_TASK, INTAKE_TASK, RECONCILE_TASK
 from worker.classify import classify_batch
 from worker.context import WorkerContext
-from worker.dispatch import finish
 from worker.intake import take_in
 from worker.reconcile import reconcile
 
@@ -41,4 +40,3 @@ def register_tasks(app: Celery, context: WorkerContext) -> None:
     task(INTAKE_TASK, take_in)
     task(CLASSIFY_TASK, classify_batch)
     task(RECONCILE_TASK, reconcile)
-    task(FINISH_TASK, finish)

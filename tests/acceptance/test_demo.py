@@ -13,21 +13,26 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from sqlalchemy import func
+from sqlmodel import select
 
+from core.database import Database
 from core.settings import PROJECT
+from core.states import SubmissionState
+from core.tables import Result, Submission
 
 DEMO = PROJECT / "scripts" / "demo"
 SAMPLES = PROJECT / "samples"
 
 
-def _environment() -> dict[str, str]:
+def _environment(**more: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HISTOBATCH_")}
-    return kept | {"COLUMNS": "160"}
+    return kept | {"COLUMNS": "160"} | more
 
 
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [DEMO, *arguments], env=_environment(), capture_output=True, text=True, timeout=240, check=False
+        [DEMO, *arguments], env=_environment(**environment), capture_output=True, text=True, timeout=240, check=False
     )
 
 
@@ -78,6 +83,20 @@ def test_own_folder_with_a_broken_file_names_the_reason(tmp_path: Path) -> None:
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert re.search(r"broken\.png.*truncated", finished.stdout)
     assert re.search(r"good\.png.*(benign|malignant)", finished.stdout)
+
+
+def test_own_broker_and_database_are_used(redis_url: str, postgres_url: str) -> None:
+    """REDIS_URL and DATABASE_URL name servers that stand in for the embedded ones, and the rows are there after."""
+    plain_url = postgres_url.replace("+psycopg", "")  # as other programs write it
+    finished = _run("--once", REDIS_URL=redis_url, DATABASE_URL=plain_url)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    database = Database(postgres_url)
+    with database.read() as session:
+        states = session.exec(select(Submission.state)).all()
+        results = session.exec(select(func.count()).select_from(Result)).one()
+    database.close()
+    assert states == [SubmissionState.DONE]
+    assert results == len(list(SAMPLES.glob("SOB_*")))
 
 
 def test_leavings_of_a_killed_demo_are_cleared() -> None:
