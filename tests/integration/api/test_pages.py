@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from core.bundle import NOTICE
 from core.states import ItemState, SubmissionState
@@ -140,8 +141,8 @@ def test_submission_page_follows_the_work_by_itself(api: Api, visit: Visit) -> N
     with visit.page.expect_response(lambda answer: "/v1/submissions/" in answer.url):
         pass
     with api.database.write() as session:
-        session.query(Batch).update({"benign": 8})
-        session.query(Submission).update({"state": SubmissionState.DONE, "finished_at": utc_now()})
+        session.execute(update(Batch).values(benign=8))
+        session.execute(update(Submission).values(state=SubmissionState.DONE, finished_at=utc_now()))
     visit.page.wait_for_selector(".state.done", timeout=20_000)
     assert "100.0 %" in visit.text("[data-live=progress]")
     assert visit.page.evaluate("window.same") is True
