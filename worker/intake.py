@@ -25,7 +25,7 @@ log = structlog.get_logger()
 
 
 class _Ended(Exception):
-    """The submission is not this worker's to list any more."""
+    """The submission is not this worker's to list any more, or not for now."""
 
 
 def take_in(context: WorkerContext, submission_id: str) -> None:
@@ -75,6 +75,8 @@ def _record_all(context: WorkerContext, submission: Submission) -> int:
     while chunk := list(islice(entries, size)):
         total += len(chunk)
         _record(context, submission, chunk)
+        if context.stop.is_overdue:
+            _hand_back(context, submission)
     if total == 0:
         raise FolderError(Reason.FOLDER_EMPTY, "the folder holds no files")
     with context.database.write() as session:
@@ -103,6 +105,13 @@ def _record(context: WorkerContext, submission: Submission, entries: list[Entry]
         session.execute(insert(Item), [_item_row(submission, batch, entry) for entry in entries])
     if batch.state == BatchState.QUEUED and batch.id is not None:
         send_batch(context, batch.id, Lane(batch.lane))
+
+
+def _hand_back(context: WorkerContext, submission: Submission) -> None:
+    """Let another worker go on where this one must end: the reconciler finds the lease run out."""
+    with context.database.write() as session:
+        _hold(session, submission, lease_expires_at=utc_now())
+    raise _Ended
 
 
 def _without_known(session: Session, submission: Submission, entries: list[Entry]) -> list[Entry]:

@@ -12,6 +12,7 @@ from core.tables import utc_now
 from core.transitions import cancel_submission
 from tests.assets import images
 from tests.assets.rows import add_batch, add_submission, assert_counters_are_exact, batches_of, items_of, submission_of
+from worker.context import StopRequest
 from worker.intake import take_in
 
 
@@ -83,6 +84,19 @@ def test_an_interrupted_listing_goes_on_without_doubling(context, folder):
     assert submission_of(context.database, mine).state == SubmissionState.RUNNING
     assert set(items_of(context.database, mine)) == {f"{number}.png" for number in range(10)}
     assert sum(batch.images for batch in batches_of(context.database, mine)) == 10
+
+
+def test_a_stopping_worker_hands_its_listing_on(context, folder):
+    """The process must end: what was recorded stays, and the next worker need not wait for the lease to run out."""
+    mine = accept(context.database, folder)
+    stopping = replace(context, stop=StopRequest())
+    stopping.stop.ask(0)
+    take_in(stopping, mine)
+    assert submission_of(context.database, mine).state == SubmissionState.LISTING
+    assert len(items_of(context.database, mine)) == 4
+    take_in(context, mine)
+    assert submission_of(context.database, mine).state == SubmissionState.RUNNING
+    assert set(items_of(context.database, mine)) == {f"{number}.png" for number in range(10)}
 
 
 def test_an_empty_folder_fails_with_its_reason(context, images_root):
