@@ -1,5 +1,6 @@
 """Processes that decode: one that dies takes one image with it, and none outlives the worker."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -104,9 +105,13 @@ def test_a_process_killed_from_outside_costs_no_image(pool: DecodePool, tasks: l
     pool.warm_up()
     children = psutil.Process().children(recursive=True)
     decoding = pool.submit(tasks * 4)
+    killed = 0
     for child in children:
-        if child.ppid() != os.getpid():  # the fork server's children are the ones that decode
-            child.send_signal(signal.SIGKILL)
+        with contextlib.suppress(psutil.NoSuchProcess):  # of a pool that an earlier test closed
+            if child.ppid() != os.getpid():  # the fork server's children are the ones that decode
+                child.send_signal(signal.SIGKILL)
+                killed += 1
+    assert killed >= 2
     assert all(isinstance(answer, Decoded) for answer in decoding.results())
 
 
