@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.context import Context, ContextDep
-from api.serving import read_serving_manifest
+from core.bundle import find_serving_folder, read_usable_manifest
 from core.errors import BundleError, PermanentError
 
 log = structlog.get_logger(__name__)
@@ -74,7 +74,7 @@ def _ask_database(context: Context) -> None:
 def _ask_model(context: Context) -> None:
     if context.settings.engine == "fake":
         return  # the one engine that needs no model
-    read_serving_manifest(context.settings)
+    read_usable_manifest(find_serving_folder(context.settings))
 
 
 def _check(name: Literal["database", "queue", "model"], ask: Callable[[], None], failure: str) -> Check:

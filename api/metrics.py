@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session, col
 
 from api.context import Context, ContextDep
-from api.progress import measure_lanes, measure_rate
+from api.progress import OUTCOMES, measure_lanes, measure_rate
 from core.queue import BrokerAway, WorkQueue
 from core.states import BatchState, SubmissionState
 from core.tables import Batch, Submission, utc_now
@@ -26,7 +26,6 @@ from core.tables import Batch, Submission, utc_now
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["health"])
 
-_OUTCOMES = ("benign", "malignant", "uncertain", "failed", "skipped")
 _STAGES = ("read", "decode", "infer", "write")
 _BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
@@ -107,7 +106,7 @@ def _read_batches(session: Session) -> Iterator[Metric]:
         "classified": func.sum(case((is_done, col(Batch.images)))),
         "count": func.count(case((is_done, 1))),
         "wall": func.sum(case((is_done, col(Batch.wall_ms)))),
-        **{name: func.sum(case((is_whole, getattr(Batch, name)))) for name in _OUTCOMES},
+        **{name: func.sum(case((is_whole, getattr(Batch, name)))) for name in OUTCOMES},
         **{stage: func.sum(case((is_done, getattr(Batch, f"{stage}_ms")))) for stage in _STAGES},
         **{
             f"le_{bound_s}": func.count(case((is_done & (col(Batch.wall_ms) <= bound_s * 1e3), 1)))
@@ -125,10 +124,10 @@ def _read_batches(session: Session) -> Iterator[Metric]:
 
 def _outcome_metrics(sums: dict[str, float]) -> Iterator[Metric]:
     items = CounterMetricFamily("histobatch_items", "Images with an outcome.", labels=["outcome"])
-    for outcome in _OUTCOMES:
+    for outcome in OUTCOMES:
         items.add_metric([outcome], sums[outcome])
     yield items
-    pending = sums["images"] - sum(sums[outcome] for outcome in _OUTCOMES)
+    pending = sums["images"] - sum(sums[outcome] for outcome in OUTCOMES)
     yield GaugeMetricFamily("histobatch_items_pending", "Images without an outcome yet.", value=pending)
 
 

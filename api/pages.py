@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from api.context import ContextDep, DatabaseDep
 from api.items import ItemFilter, read_items
 from api.problems import ApiError
-from api.progress import measure_lanes, measure_rate
+from api.progress import OUTCOMES, measure_lanes, measure_rate
 from api.routes.submissions import describe, find_submission, read_submissions
 from api.schemas import CountsPublic
 from api.serving import list_models
@@ -28,7 +28,6 @@ router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 _NEWEST = 12
 _ROWS = 100
 _LAST_ID = 2**63 - 1
-_OUTCOMES = ("benign", "malignant", "uncertain", "failed", "skipped")
 # What the filter offers.
 _SHOWN = {
     "all": ItemFilter(),
@@ -110,7 +109,7 @@ def split_bar(counts: CountsPublic) -> list[Segment]:
     """Cut a progress bar into its outcomes."""
     segments = []
     start = 0.0
-    for outcome in _OUTCOMES:
+    for outcome in OUTCOMES:
         width = 100 * getattr(counts, outcome) / counts.total if counts.total else 0.0
         if width:
             segments.append(Segment(outcome, round(start, 3), round(width, 3)))
@@ -120,7 +119,7 @@ def split_bar(counts: CountsPublic) -> list[Segment]:
 
 def name_outcomes(counts: CountsPublic) -> str:
     """Say a progress bar in words, for those who do not see it."""
-    parts = [f"{getattr(counts, outcome):,} {outcome}" for outcome in _OUTCOMES if getattr(counts, outcome)]
+    parts = [f"{getattr(counts, outcome):,} {outcome}" for outcome in OUTCOMES if getattr(counts, outcome)]
     return f"{counts.total - counts.pending:,} of {counts.total:,} images: {', '.join(parts) or 'no outcome yet'}"
 
 
@@ -154,7 +153,7 @@ def _make_templates() -> Environment:
     )
     templates.filters.update(duration=say_duration, moment=say_moment, bar=split_bar, words=name_outcomes)
     templates.globals["notice"] = NOTICE
-    templates.globals["outcomes"] = _OUTCOMES
+    templates.globals["outcomes"] = OUTCOMES
     return templates
 
 

@@ -12,9 +12,10 @@ from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlmodel import Session, col
 
 from core.lanes import Lane
-from core.states import BatchState, SubmissionState
+from core.states import OPEN_BATCHES, BatchState, SubmissionState
 from core.tables import Batch, Item, Submission
 
+OUTCOMES = ("benign", "malignant", "uncertain", "failed", "skipped")
 # The rate of a running submission is that of batches which ended this recently.
 _RECENT_S = 120
 # Below this span a rate says nothing (and clocks of two machines differ).
@@ -35,7 +36,7 @@ class Counts:
     @property
     def pending(self) -> int:
         """Images that have no outcome yet."""
-        return self.total - self.benign - self.malignant - self.uncertain - self.failed - self.skipped
+        return self.total - sum(int(getattr(self, outcome)) for outcome in OUTCOMES)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def measure_lanes(session: Session, now: datetime) -> list[LaneLoad]:
             func.sum(col(Batch.images)),
             func.min(col(Batch.created_at)),
         )
-        .where(col(Batch.state).in_((BatchState.QUEUED, BatchState.RUNNING)))
+        .where(col(Batch.state).in_(OPEN_BATCHES))
         .group_by(col(Batch.lane), col(Batch.state))
     )
     found = {(lane, state): (count, int(images), oldest) for lane, state, count, images, oldest in rows}
@@ -154,8 +155,7 @@ def measure_rate(session: Session, now: datetime, window_s: float = 60) -> float
 
 
 def _count_columns() -> Sequence[ColumnElement[int]]:
-    fields = (Batch.images, Batch.benign, Batch.malignant, Batch.uncertain, Batch.failed, Batch.skipped)
-    return [func.sum(col(field)) for field in fields]
+    return [func.sum(col(getattr(Batch, name))) for name in ("images", *OUTCOMES)]
 
 
 def _span_columns(condition: ColumnElement[bool]) -> list[ColumnElement[object]]:

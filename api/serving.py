@@ -6,33 +6,11 @@ from pathlib import Path
 import structlog
 
 from api.schemas import ModelPublic
-from core.bundle import Manifest, iter_bundle_folders, newest_bundle_folder, read_manifest
+from core.bundle import Manifest, find_serving_folder, iter_bundle_folders, read_manifest
 from core.errors import BundleError
-from core.imaging import PREPROCESSING
 from core.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-
-def find_serving_folder(settings: Settings) -> Path:
-    """Find the bundle with which workers that start now classify.
-
-    Raises:
-        BundleError: where there is none.
-    """
-    return settings.model or newest_bundle_folder(settings.models)
-
-
-def read_serving_manifest(settings: Settings) -> Manifest:
-    """Read the manifest of the bundle that serves. Its files' hashes are verified by the worker that loads them.
-
-    Raises:
-        BundleError: where there is none, it is malformed, or made for another preprocessing.
-    """
-    manifest = read_manifest(find_serving_folder(settings))
-    if manifest.input.preprocessing != PREPROCESSING:
-        raise BundleError(f"the model was trained with preprocessing {manifest.input.preprocessing}")
-    return manifest
 
 
 def list_models(settings: Settings) -> list[ModelPublic]:
@@ -60,7 +38,7 @@ def _describe(manifest: Manifest, serves: bool) -> ModelPublic:
     return ModelPublic(
         name=manifest.name,
         version=manifest.version,
-        model_version=f"{manifest.name}@{manifest.version}",
+        model_version=manifest.model_version,
         serves=serves,
         created_at=manifest.created_at,
         classes=manifest.classes,

@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.images import write_png_copies
 from benchmarks.stack import running_stack
-from core.bundle import load_bundle, newest_bundle_folder
+from core.bundle import find_serving_folder, load_bundle
 from core.imaging import HEIGHT, WIDTH, decode_rgb
 from core.settings import read_settings
 
@@ -95,7 +95,7 @@ def _engine_alone() -> Callable[[int], None]:
     from worker.engines.openvino import OpenVinoEngine
 
     settings = read_settings()
-    engine = OpenVinoEngine(load_bundle(settings.model or newest_bundle_folder(settings.models)), settings.precision)
+    engine = OpenVinoEngine(load_bundle(find_serving_folder(settings)), settings.precision)
     engine.warm_up()
     images = np.random.default_rng(0).integers(0, 256, (engine.best_batch, HEIGHT, WIDTH, 3), np.uint8)
     threads = ThreadPoolExecutor(engine.parallel_calls)

@@ -11,11 +11,9 @@ import psutil
 
 from api.schemas import SubmissionPublic
 from cli.client import ApiClient
-from cli.embedded import free_ports
+from cli.embedded import free_ports, start_programs
 from cli.processes import Programs
-from core.database import Database
 from core.lanes import Lane
-from core.settings import read_settings
 from core.states import OPEN_SUBMISSIONS
 
 
@@ -56,20 +54,10 @@ def running_stack(scratch: Path, images: Path, **settings: str) -> Iterator[Stac
         "HISTOBATCH_API_PORT": str(api_port),
         **settings,
     }
-    os.environ.update(environment)
     with Programs(scratch) as programs:
         programs.start("broker", environment, [str(broker_port)])
-        read = read_settings()
-        database = Database(read.database)
-        database.migrate()
-        database.close()
-        programs.start("api", environment)
-        worker = programs.start("worker", environment)
-        client = ApiClient(f"http://127.0.0.1:{api_port}", read)
-        while not client.is_ready():
-            programs.check()
-            time.sleep(0.1)
-        stack = Stack(client, programs, psutil.Process(worker), images, environment)
+        client, _ = start_programs(programs, environment, ("api", "worker"))
+        stack = Stack(client, programs, psutil.Process(programs.pid("worker")), images, environment)
         stack.classify(_warm_up_folder(images))
         yield stack
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from core.bundle import load_bundle, newest_bundle_folder
+from core.bundle import find_serving_folder, load_bundle
 from core.database import Database
 from core.errors import HistobatchError
 from core.queue import WorkQueue
@@ -76,7 +76,7 @@ def _engine(settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    bundle = load_bundle(settings.model or newest_bundle_folder(settings.models))
+    bundle = load_bundle(find_serving_folder(settings))
     return f"{bundle.model_version}, every file as its manifest says"
 
 

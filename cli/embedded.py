@@ -7,7 +7,7 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cli.progress import follow, print_items, print_totals
 from core.database import Database
 from core.errors import ConfigurationError, TransientError
 from core.lanes import Lane
-from core.settings import PROJECT, read_settings
+from core.settings import PROJECT, Settings, read_settings
 from core.states import SubmissionState
 
 _READY_S = 120
@@ -74,24 +74,34 @@ def _scratch() -> Iterator[Path]:
 def _start(programs: Programs, scratch: Path, folder: Path, console: Console) -> tuple[ApiClient, dict[str, str]]:
     """Start every program and wait until the API says that all it needs is there."""
     environment = _environment(scratch, folder)
-    os.environ.update(environment)
-    settings = read_settings()
     with console.status("Starting broker, database, worker, beat, Flower and API"):
         if "REDIS_URL" not in os.environ:
-            programs.start("broker", environment, [str(_port_of(settings.redis_url))])
-        database = Database(settings.database)
-        database.migrate()
-        database.close()
-        for name in ("api", "worker", "beat", "flower"):
-            programs.start(name, environment)
-        client = ApiClient(f"http://127.0.0.1:{settings.api_port}", settings)
-        _wait_until_ready(client, programs)
+            programs.start("broker", environment, [str(_port_of(environment["HISTOBATCH_REDIS_URL"]))])
+        client, settings = start_programs(programs, environment, ("api", "worker", "beat", "flower"))
     return client, {
         "status page": f"{client.address}/",
         "API docs": f"{client.address}/docs",
         "Flower": f"http://127.0.0.1:{settings.flower_port}/  (user {settings.flower_user}, "
         f"password {settings.flower_password.get_secret_value()})",
     }
+
+
+def start_programs(programs: Programs, environment: dict[str, str], names: Sequence[str]) -> tuple[ApiClient, Settings]:
+    """Take over an environment, migrate its database, start programs, the API among them, and wait for it.
+
+    Raises:
+        HistobatchError: a setting is wrong, a program died, or the API is not ready in time.
+    """
+    os.environ.update(environment)
+    settings = read_settings()
+    database = Database(settings.database)
+    database.migrate()
+    database.close()
+    for name in names:
+        programs.start(name, environment)
+    client = ApiClient(f"http://127.0.0.1:{settings.api_port}", settings)
+    _wait_until_ready(client, programs)
+    return client, settings
 
 
 def _environment(scratch: Path, folder: Path) -> dict[str, str]:

@@ -31,10 +31,10 @@ class Programs:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, name: str, environment: Mapping[str, str], arguments: Sequence[str] = ()) -> int:
-        """Start a program in a session of its own, so that Ctrl-C reaches only us and we end it in order; its pid."""
+    def start(self, name: str, environment: Mapping[str, str], arguments: Sequence[str] = ()) -> None:
+        """Start a program in a session of its own, so that Ctrl-C reaches only us and we end it in order."""
         with (self._logs / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
+            self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", name, *arguments],
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
@@ -43,8 +43,10 @@ class Programs:
                 start_new_session=True,
                 preexec_fn=_end_with_parent if sys.platform == "linux" else None,  # noqa: PLW1509 - no threads yet
             )
-        self._running[name] = process
-        return process.pid
+
+    def pid(self, name: str) -> int:
+        """Process id of a program that was started."""
+        return self._running[name].pid
 
     def check(self) -> None:
         """Raise ProgramDied, with the last line of its log, for the first program that has ended."""

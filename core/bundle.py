@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from core.errors import BundleError
 from core.imaging import HEIGHT, PREPROCESSING, WIDTH
+from core.settings import Settings
 
 MANIFEST = "manifest.json"
 NOTICE = "Research use only, not for diagnosis."
@@ -131,6 +132,11 @@ class Manifest(_Frozen):
     attribution: str
     notice: str = NOTICE
 
+    @property
+    def model_version(self) -> str:
+        """The name under which results are stored: name@version."""
+        return f"{self.name}@{self.version}"
+
 
 class Bundle:
     """A verified bundle: every file that the manifest names is there and unaltered."""
@@ -141,8 +147,8 @@ class Bundle:
 
     @property
     def model_version(self) -> str:
-        """The name under which results are stored: name@version."""
-        return f"{self.manifest.name}@{self.manifest.version}"
+        """The name under which results are stored."""
+        return self.manifest.model_version
 
     def file(self, role: Role, precision: Precision) -> Path | None:
         """Path of the file with this role and precision, None where the bundle has none."""
@@ -158,15 +164,34 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         BundleError: naming the file at fault and what to do.
     """
+    manifest = read_usable_manifest(folder)
+    for entry in manifest.files:
+        _verify(folder, entry)
+    return Bundle(folder, manifest)
+
+
+def read_usable_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a bundle that this version can serve, without verifying the files it names.
+
+    Raises:
+        BundleError: where it is missing, malformed or made for another preprocessing.
+    """
     manifest = read_manifest(folder)
     if manifest.input.preprocessing != PREPROCESSING:
         raise BundleError(
             f"bundle {folder} was trained with preprocessing {manifest.input.preprocessing}, this version makes "
             f"{PREPROCESSING}: export it again, or use the version of histobatch that made it"
         )
-    for entry in manifest.files:
-        _verify(folder, entry)
-    return Bundle(folder, manifest)
+    return manifest
+
+
+def find_serving_folder(settings: Settings) -> Path:
+    """Find the bundle with which workers that start now classify.
+
+    Raises:
+        BundleError: where there is none.
+    """
+    return settings.model or newest_bundle_folder(settings.models)
 
 
 def newest_bundle_folder(models: Path) -> Path:
@@ -175,7 +200,7 @@ def newest_bundle_folder(models: Path) -> Path:
     Raises:
         BundleError: where there is none.
     """
-    found = [(_version_key(read_manifest(path.parent)), path.parent) for path in models.glob(f"*/{MANIFEST}")]
+    found = [(_version_key(read_manifest(folder)), folder) for folder in iter_bundle_folders(models)]
     if not found:
         raise BundleError(f"no model bundle below {models}: set HISTOBATCH_MODEL to a bundle's folder")
     return max(found)[1]

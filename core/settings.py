@@ -111,6 +111,10 @@ class Settings(BaseSettings):
         """Where uploaded images lie, one folder a submission."""
         return self.data_dir / "uploads"
 
+    def roots_of(self, source: str) -> tuple[Path, ...]:
+        """Where files of a submission may lie, links followed, by its source: "folder" or "upload"."""
+        return (self.uploads_dir,) if source == "upload" else self.roots
+
     @property
     def image_limits(self) -> ImageLimits:
         """What the decoder accepts."""

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import OperationalError
@@ -62,7 +61,7 @@ def _work(context: WorkerContext, claim: Claim) -> Outcome:
     lease = _Lease(context, claim)
     pipeline = Pipeline(
         context=context,
-        source=Source(claim.folder, _roots_of(context, claim)),
+        source=Source(claim.folder, context.settings.roots_of(claim.source)),
         look_up=lambda hashes: _look_up(context, hashes),
         keep_going=lease.keep,
     )
@@ -92,8 +91,3 @@ class _Lease:
 def _look_up(context: WorkerContext, hashes: Sequence[str]) -> Mapping[str, KnownResult]:
     with context.database.read() as session:
         return look_up_results(session, hashes, context.model_version)
-
-
-def _roots_of(context: WorkerContext, claim: Claim) -> tuple[Path, ...]:
-    """Uploads may link nowhere; folders may link to what may be submitted."""
-    return (context.settings.uploads_dir,) if claim.source == "upload" else context.settings.roots

@@ -7,7 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from core.bundle import Bundle, DecisionRule, load_bundle, newest_bundle_folder
+from core.bundle import Bundle, DecisionRule, find_serving_folder, load_bundle
 from core.database import Database
 from core.queue import WorkQueue
 from core.settings import Settings
@@ -103,4 +103,4 @@ def open_context(settings: Settings) -> WorkerContext:
 def _serving_bundle(settings: Settings, choice: EngineChoice) -> Bundle | None:
     if choice.kind == "fake":
         return None
-    return load_bundle(settings.model or newest_bundle_folder(settings.models))
+    return load_bundle(find_serving_folder(settings))

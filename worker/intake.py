@@ -86,11 +86,10 @@ def _record_all(context: WorkerContext, submission: Submission) -> int:
 
 def _list(context: WorkerContext, submission: Submission) -> Iterator[Entry]:
     folder = text_to_path(submission.folder)
-    if submission.source == "upload":
-        return list_folder(folder, (context.settings.uploads_dir,))
-    # Checked again: the API's machine may have other roots, and links may have moved since.
-    resolve_folder(os.fsdecode(folder), context.settings.roots)
-    return list_folder(folder, context.settings.roots)
+    if submission.source != "upload":
+        # Checked again: the API's machine may have other roots, and links may have moved since.
+        resolve_folder(os.fsdecode(folder), context.settings.roots)
+    return list_folder(folder, context.settings.roots_of(submission.source))
 
 
 def _record(context: WorkerContext, submission: Submission, entries: list[Entry]) -> None:

@@ -125,7 +125,7 @@ class Pipeline:
             fresh, done, same = self._sort_out(group, seen)
             outcomes += done
             twins += same
-            under_way.append((fresh, self.context.decoders.submit([self._task(file) for file in fresh])))
+            under_way.append((fresh, self.context.decoders.submit(self._tasks(fresh))))
             # The next group is decoded while the results of this one are taken in.
             if len(under_way) > 1:
                 outcomes += self._take_in(*under_way.popleft(), micro)
@@ -179,15 +179,19 @@ class Pipeline:
                 fresh.append(_Fresh(item, content, read_ms))
         return fresh, done, twins
 
-    def _task(self, file: _Fresh) -> DecodeTask:
-        return DecodeTask(
-            folder=self.source.folder,
-            path=text_to_path(file.item.path),
-            roots=self.source.roots,
-            content_hash=file.content_hash,
-            max_bytes=self.context.settings.max_image_bytes,
-            limits=self.context.settings.image_limits,
-        )
+    def _tasks(self, fresh: list[_Fresh]) -> list[DecodeTask]:
+        limits = self.context.settings.image_limits  # one object, so that a message to a process holds it once
+        return [
+            DecodeTask(
+                folder=self.source.folder,
+                path=text_to_path(file.item.path),
+                roots=self.source.roots,
+                content_hash=file.content_hash,
+                max_bytes=self.context.settings.max_image_bytes,
+                limits=limits,
+            )
+            for file in fresh
+        ]
 
     def _take_in(self, fresh: list[_Fresh], decoding: Decoding, micro: "_MicroBatches") -> list[Classified | Rejected]:
         """Hand decoded images to the engine; return the outcomes that are there."""

@@ -14,7 +14,7 @@ from core.database import execute_dml
 from core.errors import Reason
 from core.lanes import CONTROL_QUEUE, Lane
 from core.queue import BrokerAway
-from core.states import BatchState, ItemState, SubmissionState
+from core.states import OPEN_BATCHES, BatchState, ItemState, SubmissionState
 from core.tables import Batch, Item, Submission, utc_now
 from core.transitions import cancel_queued_batches
 from worker.context import WorkerContext
@@ -221,7 +221,7 @@ def _complete_submissions(context: WorkerContext) -> list[str]:
         .select_from(Batch)
         .where(
             col(Batch.submission_id) == col(Submission.id),
-            col(Batch.state).in_((BatchState.QUEUED, BatchState.RUNNING)),
+            col(Batch.state).in_(OPEN_BATCHES),
         )
         .scalar_subquery()
     )
