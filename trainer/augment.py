@@ -20,7 +20,7 @@ def augment(fields_nchw: Tensor, recipe: AugmentationRecipe, generator: torch.Ge
     Args:
         fields_nchw: float (N, 3, 192, 288), 0..255.
         recipe: how much is changed.
-        generator: the only source of chance.
+        generator: the only source of chance, on the device of the fields.
 
     Returns:
         float (N, 3, 96, 144), 0..255.
@@ -38,9 +38,9 @@ def change_view(fields_nchw: Tensor, recipe: AugmentationRecipe, generator: torc
     """
     count = len(fields_nchw)
     zoom = _uniform(count, *recipe.zoom, generator)
-    quarter = torch.randint(0, 4, (count,), generator=generator) * (math.pi / 2)
+    quarter = torch.randint(0, 4, (count,), generator=generator, device=generator.device) * (math.pi / 2)
     angle = quarter + _uniform(count, -1, 1, generator) * math.radians(recipe.turn_degrees)
-    flip = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1
+    flip = torch.randint(0, 2, (count,), generator=generator, device=generator.device) * 2.0 - 1
     aspect = WIDTH / HEIGHT
     cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     shift_x, shift_y = (_uniform(count, -1, 1, generator) * 2 * recipe.shift for _ in range(2))
@@ -53,11 +53,11 @@ def change_view(fields_nchw: Tensor, recipe: AugmentationRecipe, generator: torc
 def change_stain(images_nchw: Tensor, recipe: AugmentationRecipe, generator: torch.Generator) -> Tensor:
     """Change how much of each dye an image holds (after Tellez et al. 2018), in optical density."""
     count = len(images_nchw)
-    dyes = F.normalize(torch.tensor(_HED), dim=1)
+    dyes = F.normalize(torch.tensor(_HED, device=images_nchw.device), dim=1)
     density = -torch.log(images_nchw.clamp(min=_DARKEST) / 255)
     amounts = torch.einsum("nchw,cd->ndhw", density, torch.linalg.inv(dyes))
-    factor = torch.exp(torch.randn(count, 3, 1, 1, generator=generator) * recipe.stain)
-    offset = torch.randn(count, 3, 1, 1, generator=generator) * recipe.stain_offset
+    factor = torch.exp(_normal(count, generator) * recipe.stain)
+    offset = _normal(count, generator) * recipe.stain_offset
     changed = torch.einsum("ndhw,dc->nchw", amounts * factor + offset, dyes)
     return 255 * torch.exp(-changed)
 
@@ -72,4 +72,9 @@ def change_light(images_nchw: Tensor, recipe: AugmentationRecipe, generator: tor
 
 
 def _uniform(count: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) * (high - low) + low
+    return torch.rand(count, generator=generator, device=generator.device) * (high - low) + low
+
+
+def _normal(count: int, generator: torch.Generator) -> Tensor:
+    """Draw one number for each image and dye."""
+    return torch.randn(count, 3, 1, 1, generator=generator, device=generator.device)

@@ -37,8 +37,8 @@ def choose_rule(
     reach = float(np.quantile(np.abs(probabilities - threshold), ABSTAIN_SHARE))
     return DecisionRule(
         threshold=threshold,
-        abstain_low=round(max(0.0, threshold - reach), 3),
-        abstain_high=round(min(1.0, threshold + reach), 3),
+        abstain_low=round(max(0.0, threshold - reach), 4),
+        abstain_high=round(min(1.0, threshold + reach), 4),
     )
 
 

@@ -23,5 +23,9 @@ class RunError(TrainerError):
     """A run folder is missing, incomplete or already holds another run."""
 
 
+class StoppedError(TrainerError):
+    """A signal ended the training; its state is saved and can be resumed."""
+
+
 class VerificationError(TrainerError):
     """An exported graph disagrees with the network it was made from: nothing is published."""

@@ -10,7 +10,6 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models.resnet import Bottleneck
 
 from core.imaging import HEIGHT, WIDTH
-from trainer.checkpoint import load_checkpoint
 from trainer.errors import VerificationError
 from trainer.network import Classifier
 
@@ -28,9 +27,10 @@ class ServingGraph(nn.Module):
     float16 cannot tell probabilities above 0.9995 apart.
     """
 
-    def __init__(self, network: Classifier, precision: GraphPrecision) -> None:
+    def __init__(self, network: Classifier, precision: GraphPrecision, temperature: float = 1.0) -> None:
         super().__init__()
         fused = fuse_batch_norm(network)
+        _divide_logits(cast(nn.Linear, fused.head[-1]), temperature)
         self.dtype = torch.float16 if precision == "fp16" else torch.float32
         self.normalise = fused.normalise
         self.body = fused.body.to(self.dtype)
@@ -71,13 +71,26 @@ def fuse_batch_norm(network: Classifier) -> Classifier:
     return copy
 
 
-def export_onnx(network: Classifier, path: Path, precision: GraphPrecision) -> None:
+def _divide_logits(last: nn.Linear, temperature: float) -> None:
+    """Divide what the last layer returns: the graph stays as large as it was, and rounding happens once."""
+    with torch.no_grad():
+        last.weight.div_(temperature)
+        last.bias.div_(temperature)
+
+
+def export_onnx(network: Classifier, path: Path, precision: GraphPrecision, temperature: float = 1.0) -> None:
     """Write the serving graph as ONNX with a dynamic number of images.
+
+    Args:
+        network: to write.
+        path: of the ONNX file.
+        precision: of weights and activations.
+        temperature: that the logits are divided by, so that probabilities are calibrated.
 
     Raises:
         VerificationError: the graph written is not what engines expect.
     """
-    graph = ServingGraph(network, precision).eval()
+    graph = ServingGraph(network, precision, temperature).eval()
     example = torch.zeros((2, HEIGHT, WIDTH, 3), dtype=torch.uint8)
     program = torch.onnx.export(
         graph,
@@ -110,8 +123,3 @@ def _strip_source_lines(model: onnx.ModelProto) -> None:
     del model.graph.metadata_props[:]
     del model.metadata_props[:]
     model.graph.doc_string = model.doc_string = ""
-
-
-def export_checkpoint(checkpoint: Path, path: Path, precision: GraphPrecision) -> None:
-    """Write the serving graph of a checkpoint."""
-    export_onnx(load_checkpoint(checkpoint), path, precision)

@@ -37,8 +37,24 @@ class Normalise(nn.Module):
         return (images_nchw - cast(Tensor, self.mean)) / cast(Tensor, self.std)
 
 
-class Classifier(nn.Module):
-    """RGB images float (N, 3, 96, 144) of 0..255 to logits of malignancy (N,).
+class Network(nn.Module):
+    """What the loop can train: RGB images float (N, 3, 96, 144) of 0..255 to logits of malignancy (N,).
+
+    Attributes:
+        body: what starts from ImageNet weights; its direct children are the stages that a recipe names.
+        head: what starts at random.
+    """
+
+    body: nn.Module
+    head: nn.Module
+
+    def freeze_all_but(self, stages: tuple[str, ...]) -> None:
+        """Let only these stages of the body and the head learn."""
+        raise NotImplementedError
+
+
+class Classifier(Network):
+    """ResNet-50 with the paper's head.
 
     Attributes:
         stride: the kind of ResNet that the body is.
@@ -49,8 +65,10 @@ class Classifier(nn.Module):
         self.stride: Stride = stride
         self._learning: tuple[str, ...] = ()
         self.normalise = Normalise()
-        self.body = _bare_resnet(stride)
-        self.head = nn.Sequential(nn.Linear(FEATURES, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, 1))
+        self.body: ResNet = _bare_resnet(stride)
+        self.head: nn.Sequential = nn.Sequential(
+            nn.Linear(FEATURES, HIDDEN), nn.ReLU(), nn.Dropout(DROPOUT), nn.Linear(HIDDEN, 1)
+        )
 
     def forward(self, images_nchw: Tensor) -> Tensor:
         """Return logits float (N,)."""
