@@ -186,7 +186,7 @@ def read_usable_manifest(folder: Path) -> Manifest:
 
 
 def find_serving_folder(settings: Settings) -> Path:
-    """Find the bundle with which workers that start now classify.
+    """Find the bundle with which workers that start now classify, where no model was activated.
 
     Raises:
         BundleError: where there is none.
@@ -246,6 +246,8 @@ def read_manifest(folder: Path) -> Manifest:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
     except OSError as error:
         raise BundleError(f"no readable {MANIFEST} in {folder} ({error.strerror}): is this a model bundle?") from error
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{folder / MANIFEST} is not UTF-8: fetch the bundle again") from error
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -260,7 +262,11 @@ def _verify(folder: Path, entry: BundleFile) -> None:
         raise BundleError(f"bundle {folder} names a file outside itself: {entry.path}")
     if not path.is_file():
         raise BundleError(f"bundle {folder} lacks {entry.path}: fetch the bundle again")
-    if file_sha256(path) != entry.sha256:
+    try:
+        found = file_sha256(path)
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read ({error.strerror}): fetch the bundle again") from error
+    if found != entry.sha256:
         raise BundleError(f"{path} is not the file its manifest names (sha256 differs): fetch the bundle again")
 
 

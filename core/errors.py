@@ -36,6 +36,14 @@ class FolderError(PermanentError):
         self.detail = detail
 
 
+class StorageAway(TransientError):
+    """The storage that holds a submission's folder does not answer: its images are not at fault."""
+
+
+class IllegalMove(PermanentError):
+    """A state was to follow another that it may never follow: a fault of ours."""
+
+
 class LeaseLost(TransientError):
     """Another worker holds the batch now: whatever was computed must not be written."""
 
@@ -57,19 +65,34 @@ class Reason(StrEnum):
     VANISHED = "vanished"
     PERMISSION_DENIED = "permission_denied"
     READ_FAILED = "read_failed"
+    STILL_CHANGING = "still_changing"
     NOT_A_FILE = "not_a_file"
     OUTSIDE_ROOT = "outside_root"
     FOLDER_LINK = "folder_link"
     SYSTEM_FILE = "system_file"
     SIDECAR_FILE = "sidecar_file"
+    # A zip or tar file in a folder, or a file in it, cannot be read in place.
+    CONTAINER_UNREADABLE = "container_unreadable"
+    CONTAINER_TOO_LARGE = "container_too_large"
+    CONTAINER_NESTED = "container_nested"
+    MEMBER_REFUSED = "member_refused"
     # The work was ended.
     CANCELLED = "cancelled"
     KILLS_WORKER = "kills_worker"
+    STORAGE_AWAY = "storage_away"
     # The submission as a whole.
     FOLDER_MISSING = "folder_missing"
     FOLDER_NOT_ALLOWED = "folder_not_allowed"
     FOLDER_EMPTY = "folder_empty"
     UPLOAD_INVALID = "upload_invalid"
+    # The submission waits.
+    DISK_LOW = "disk_low"
+    QUEUE_FULL = "queue_full"
+    OUTSIDE_WINDOW = "outside_window"
+    MODEL_AWAY = "model_away"
+    # The scan of an archive as a whole.
+    ROOT_EMPTY = "root_empty"
+    TOO_MANY_MISSING = "too_many_missing"
 
 
 class ImageRejected(PermanentError):

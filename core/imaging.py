@@ -71,9 +71,8 @@ class ImageLimits:
 def decode_rgb(data: bytes, limits: ImageLimits = ImageLimits()) -> NDArray[np.uint8]:
     """Decode one image file and scale it to the network's input.
 
-    Orientation (EXIF) is applied, transparency is laid on white, palette, grey and CMYK become RGB, 16-bit grey
-    keeps its upper 8 bits. Scaling averages over boxes and does not keep the aspect ratio (BreakHis' 700x460
-    differs from 144x96 by 1.5 %), as in the paper.
+    Scaling averages over boxes and does not keep the aspect ratio (BreakHis' 700x460 differs from 144x96 by 1.5 %),
+    as in the paper.
 
     Args:
         data: the bytes of a file in one of FORMATS.
@@ -81,6 +80,22 @@ def decode_rgb(data: bytes, limits: ImageLimits = ImageLimits()) -> NDArray[np.u
 
     Returns:
         RGB uint8 (96, 144, 3), C-contiguous.
+
+    Raises:
+        ImageRejected: with the reason code under which the image is recorded.
+    """
+    return scale(decode_full(data, limits), WIDTH, HEIGHT)
+
+
+def decode_full(data: bytes, limits: ImageLimits = ImageLimits()) -> Image.Image:
+    """Decode one image file at its own size, as RGB.
+
+    Orientation (EXIF) is applied, transparency is laid on white, palette, grey and CMYK become RGB, 16-bit grey
+    keeps its upper 8 bits.
+
+    Args:
+        data: the bytes of a file in one of FORMATS.
+        limits: sizes outside which the image is refused before its pixels are decoded.
 
     Raises:
         ImageRejected: with the reason code under which the image is recorded.
@@ -93,11 +108,12 @@ def decode_rgb(data: bytes, limits: ImageLimits = ImageLimits()) -> NDArray[np.u
     height, width = shape
     _check_size(width, height, limits)
     pixels = _decode_plain_png(data, shape)
-    return _decode_with_pillow(data, limits) if pixels is None else _scale(Image.fromarray(pixels))
+    return _decode_with_pillow(data, limits) if pixels is None else Image.fromarray(pixels)
 
 
-def _scale(image: Image.Image) -> NDArray[np.uint8]:
-    return np.array(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX), dtype=np.uint8)
+def scale(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
+    """Average an RGB image over boxes: uint8 (height, width, 3)."""
+    return np.array(image.resize((width, height), Image.Resampling.BOX), dtype=np.uint8)
 
 
 def _decode_plain_png(data: bytes, shape: tuple[int, int]) -> NDArray[np.uint8] | None:
@@ -130,8 +146,8 @@ def _plain_png_shape(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _decode_with_pillow(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
-    """Decode with the reference decoder and scale, refusing what cannot be judged."""
+def _decode_with_pillow(data: bytes, limits: ImageLimits) -> Image.Image:
+    """Decode with the reference decoder, refusing what cannot be judged."""
     try:
         with warnings.catch_warnings():
             # Our own limit decides about size; damaged metadata does not matter when the pixels are whole.
@@ -145,7 +161,7 @@ def _decode_with_pillow(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
                         f"the {image.format} holds {frames} frames or pages; submit each as its own image",
                     )
                 image.load()
-                return _scale(_upright(_to_rgb(image), image))
+                return _upright(_to_rgb(image), image)
     except ImageRejected:
         raise
     except UnidentifiedImageError as error:

@@ -4,6 +4,7 @@ import logging
 import sys
 from typing import Literal
 
+import stamina
 import structlog
 
 
@@ -37,6 +38,14 @@ def configure_logging(style: Literal["json", "console"]) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
+    # The library's own words for a retry hold the error's text, and that may hold names of files.
+    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
     # These tell of every request and every task; our own events say what matters.
     for noisy in ("celery", "kombu", "amqp", "httpx", "alembic", "openvino"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    structlog.get_logger().warning(
+        "retry", error=type(details.caused_by).__name__, tries=details.retry_num, wait_s=round(details.wait_for, 1)
+    )

@@ -15,6 +15,8 @@ _OFFSET = 0xF700
 
 def path_to_text(path: bytes) -> str:
     """Turn the bytes of a path into text that any database stores; text_to_path undoes it."""
+    if path.isascii():
+        return path.decode()  # nearly all names
     out = []
     for character in path.decode("utf-8", "surrogateescape"):
         code = ord(character)
@@ -29,6 +31,8 @@ def path_to_text(path: bytes) -> str:
 
 def text_to_path(text: str) -> bytes:
     """Turn text from path_to_text back into the bytes of the path."""
+    if text.isascii():
+        return text.encode()
     out = bytearray()
     for character in text:
         code = ord(character)
@@ -38,6 +42,8 @@ def text_to_path(text: str) -> bytes:
 
 def readable(text: str) -> str:
     """Show text from path_to_text to people: odd bytes as \\xNN, control characters escaped."""
+    if text.isprintable():
+        return text  # nearly all names; what stands for odd bytes is not printable
     return "".join(_readable_character(character) for character in text)
 
 
@@ -60,15 +66,27 @@ def resolve_folder(folder: str, roots: tuple[Path, ...]) -> Path:
     if not _is_absolute_name(folder):
         raise FolderError(Reason.FOLDER_NOT_ALLOWED, "name the folder by an absolute path")
     resolved = Path(os.path.realpath(folder))
+    check_allowed(resolved, roots)
+    if not _is_folder(resolved):
+        raise FolderError(Reason.FOLDER_MISSING, "there is no such folder; is the storage mounted on this machine?")
+    return resolved
+
+
+def check_allowed(resolved: Path, roots: tuple[Path, ...]) -> None:
+    """Refuse a folder that does not lie below an allowed root.
+
+    Args:
+        resolved: without links.
+
+    Raises:
+        FolderError: FOLDER_NOT_ALLOWED.
+    """
     if not any(resolved.is_relative_to(root) for root in roots):
         allowed = ", ".join(str(root) for root in roots) or "none are configured"
         raise FolderError(
             Reason.FOLDER_NOT_ALLOWED,
             f"the folder is not below an allowed root ({allowed}); see HISTOBATCH_ROOTS",
         )
-    if not _is_folder(resolved):
-        raise FolderError(Reason.FOLDER_MISSING, "there is no such folder; is the storage mounted on this machine?")
-    return resolved
 
 
 def _is_absolute_name(folder: str) -> bool:

@@ -3,7 +3,11 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import core.tables  # noqa: F401 - registers the tables
+import core.access_tables
+import core.archive_tables
+import core.review_tables
+import core.serving_tables
+import core.tables  # noqa: F401 - these register the tables
 
 context.configure(
     connection=context.config.attributes["connection"],
