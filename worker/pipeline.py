@@ -4,16 +4,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from core.errors import ImageRejected, Reason
-from core.paths import text_to_path
+from core.storage.protocol import Storage
+from core.storage.reading import Content, Expected, hash_content
 from worker.context import WorkerContext
 from worker.decoding import Decoded, DecodeTask, Decoding
-from worker.reading import hash_content
+from worker.serving import Serving
 
 # Files whose hashes are looked up in the database at once: enough to make the question cheap for each.
 GROUP = 32
@@ -21,10 +22,17 @@ GROUP = 32
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One image to classify: id of its item, and its path as text (core.paths)."""
+    """One image to classify.
+
+    Attributes:
+        id: of its item.
+        path: as text (core.paths).
+        expected: what the file must still be when it is read; None where nobody minds.
+    """
 
     id: int
     path: str
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class KnownResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Classified:
-    """A probability for an item's content; `known` where an earlier result says it already."""
+    """A probability for an item's content; `known` is the stored result, of this or of earlier work."""
 
     item_id: int
     content_hash: str
@@ -58,19 +66,25 @@ class Rejected:
 
 @dataclass
 class Timings:
-    """Milliseconds of each stage, summed over images; stages of different images overlap."""
+    """Milliseconds of each stage, summed over images; stages of different images overlap.
+
+    Attributes:
+        wait_ms: that calls waited for the engine, summed over calls.
+        copy_ms: of gathering images into calls.
+    """
 
     read_ms: float = 0.0
     decode_ms: float = 0.0
+    resize_ms: float = 0.0
+    wait_ms: float = 0.0
+    copy_ms: float = 0.0
     infer_ms: float = 0.0
+    write_ms: float = 0.0
 
-
-@dataclass(frozen=True)
-class Source:
-    """Where a batch's files lie: the folder's bytes, and the roots that links may lead to."""
-
-    folder: bytes
-    roots: tuple[Path, ...]
+    def add(self, more: "Timings") -> None:
+        """Sum up."""
+        for name, value in vars(more).items():
+            setattr(self, name, getattr(self, name) + value)
 
 
 @dataclass(frozen=True)
@@ -78,8 +92,12 @@ class _Fresh:
     """A file whose content has no result yet."""
 
     item: WorkItem
-    content_hash: str
+    content: Content
     read_ms: float
+
+    @property
+    def content_hash(self) -> str:
+        return self.content.content_hash
 
 
 @dataclass(frozen=True)
@@ -91,7 +109,8 @@ class _Ready:
 
 
 Lookup = Callable[[Sequence[str]], Mapping[str, KnownResult]]
-_Hashed = tuple[WorkItem, "str | ImageRejected", float]
+Store = Callable[[Sequence[Classified]], Mapping[str, KnownResult]]
+_Hashed = tuple[WorkItem, "Content | ImageRejected", float]
 
 
 @dataclass
@@ -99,14 +118,21 @@ class Pipeline:
     """Classifies the items of one batch.
 
     Attributes:
+        serving: the model and engine of this batch.
+        storage: where the batch's files lie.
         look_up: finds results that are stored already, by content hash.
-        keep_going: called between groups; renews the lease, or raises to abandon the batch.
+        store: stores results as soon as they are computed, and returns what is stored now, by content hash.
+        keep_going: called again and again; notes the progress, or raises to abandon the batch.
+        waiting_for_storage: a context for the time in which nothing but the storage can be at fault.
     """
 
     context: WorkerContext
-    source: Source
+    serving: Serving
+    storage: Storage
     look_up: Lookup
+    store: Store
     keep_going: Callable[[], None]
+    waiting_for_storage: Callable[[], AbstractContextManager[None]]
     timings: Timings = field(default_factory=Timings)
 
     def run(self, items: Sequence[WorkItem]) -> list[Classified | Rejected]:
@@ -117,7 +143,7 @@ class Pipeline:
         """
         outcomes: list[Classified | Rejected] = []
         twins: list[tuple[WorkItem, str]] = []
-        micro = _MicroBatches(self.context, self.timings)
+        micro = _MicroBatches(self.serving, self.store, self.timings)
         seen: set[str] = set()
         under_way: deque[tuple[list[_Fresh], Decoding]] = deque()
         for group in self._hash_ahead(items):
@@ -130,7 +156,6 @@ class Pipeline:
             if len(under_way) > 1:
                 outcomes += self._take_in(*under_way.popleft(), micro)
         while under_way:
-            self.keep_going()
             outcomes += self._take_in(*under_way.popleft(), micro)
         micro.flush()
         outcomes += micro.collect(wait=True)
@@ -143,17 +168,21 @@ class Pipeline:
         for first in range(0, len(items), GROUP):
             hashing = [self.context.readers.submit(self._hash, item) for item in items[first : first + GROUP]]
             if ahead is not None:
-                yield [future.result() for future in ahead]
+                yield self._wait(ahead)
             ahead = hashing
         if ahead is not None:
-            yield [future.result() for future in ahead]
+            yield self._wait(ahead)
+
+    def _wait(self, hashing: list[Future[_Hashed]]) -> list[_Hashed]:
+        with self.waiting_for_storage():
+            return [future.result() for future in hashing]
 
     def _hash(self, item: WorkItem) -> _Hashed:
         start = time.perf_counter()
-        content: str | ImageRejected
+        content: Content | ImageRejected
         try:
             limit = self.context.settings.max_image_bytes
-            content = hash_content(self.source.folder, text_to_path(item.path), self.source.roots, limit)
+            content = hash_content(self.storage, item.path, limit, item.expected)
         except ImageRejected as rejected:
             content = rejected
         return item, content, _ms_since(start)
@@ -162,7 +191,7 @@ class Pipeline:
         self, group: list[_Hashed], seen: set[str]
     ) -> tuple[list[_Fresh], list[Classified | Rejected], list[tuple[WorkItem, str]]]:
         """Part a group into files to decode, outcomes that are clear already, and twins of files in this batch."""
-        known = self.look_up([content for _, content, _ in group if isinstance(content, str)])
+        known = self.look_up([content.content_hash for _, content, _ in group if isinstance(content, Content)])
         fresh: list[_Fresh] = []
         done: list[Classified | Rejected] = []
         twins: list[tuple[WorkItem, str]] = []
@@ -170,12 +199,12 @@ class Pipeline:
             self.timings.read_ms += read_ms
             if isinstance(content, ImageRejected):
                 done.append(Rejected(item_id=item.id, reason=content.reason, detail=content.detail))
-            elif stored := known.get(content):
-                done.append(Classified(item_id=item.id, content_hash=content, known=stored))
-            elif content in seen:
-                twins.append((item, content))
+            elif stored := known.get(content.content_hash):
+                done.append(Classified(item_id=item.id, content_hash=content.content_hash, known=stored))
+            elif content.content_hash in seen:
+                twins.append((item, content.content_hash))
             else:
-                seen.add(content)
+                seen.add(content.content_hash)
                 fresh.append(_Fresh(item, content, read_ms))
         return fresh, done, twins
 
@@ -183,12 +212,12 @@ class Pipeline:
         limits = self.context.settings.image_limits  # one object, so that a message to a process holds it once
         return [
             DecodeTask(
-                folder=self.source.folder,
-                path=text_to_path(file.item.path),
-                roots=self.source.roots,
-                content_hash=file.content_hash,
+                storage=self.storage,
+                path=file.item.path,
+                content=file.content,
                 max_bytes=self.context.settings.max_image_bytes,
                 limits=limits,
+                time_limit_s=self.context.settings.image_time_limit_s,
             )
             for file in fresh
         ]
@@ -197,8 +226,10 @@ class Pipeline:
         """Hand decoded images to the engine; return the outcomes that are there."""
         rejected: list[Classified | Rejected] = []
         for file, answer in zip(fresh, decoding.results(), strict=True):
+            self.keep_going()
             if isinstance(answer, Decoded):
-                self.timings.decode_ms += answer.elapsed_ms
+                self.timings.decode_ms += answer.elapsed_ms - answer.resize_ms
+                self.timings.resize_ms += answer.resize_ms
                 micro.add(_Ready(file, answer))
                 continue
             rejected.append(
@@ -216,24 +247,25 @@ class Pipeline:
 class _MicroBatches:
     """Gathers decoded images into calls of the size that the engine likes, and keeps a bounded number under way."""
 
-    def __init__(self, context: WorkerContext, timings: Timings) -> None:
-        self._context = context
+    def __init__(self, serving: Serving, store: Store, timings: Timings) -> None:
+        self._serving = serving
+        self._store = store
         self._timings = timings
         self._waiting: list[_Ready] = []
-        self._running: list[Future[tuple[float, list[Classified]]]] = []
+        self._running: list[Future[tuple[Timings, list[Classified]]]] = []
         self._finished: list[Classified] = []
 
     def add(self, ready: _Ready) -> None:
         self._waiting.append(ready)
-        if len(self._waiting) >= self._context.engine.best_batch:
+        if len(self._waiting) >= self._serving.engine.best_batch:
             self.flush()
 
     def flush(self) -> None:
         if not self._waiting:
             return
-        while len(self._running) > 2 * self._context.engine.parallel_calls:
+        while len(self._running) > 2 * self._serving.engine.parallel_calls:
             self._take_oldest()
-        self._running.append(self._context.inferrers.submit(self._infer, self._waiting))
+        self._running.append(self._serving.inferrers.submit(self._infer, self._waiting, time.perf_counter()))
         self._waiting = []
 
     def collect(self, *, wait: bool) -> list[Classified]:
@@ -244,23 +276,31 @@ class _MicroBatches:
         return finished
 
     def _take_oldest(self) -> None:
-        infer_ms, outcomes = self._running.pop(0).result()
-        self._timings.infer_ms += infer_ms
+        timings, outcomes = self._running.pop(0).result()
+        self._timings.add(timings)
         self._finished += outcomes
 
-    def _infer(self, images: list[_Ready]) -> tuple[float, list[Classified]]:
+    def _infer(self, images: list[_Ready], flushed: float) -> tuple[Timings, list[Classified]]:
+        timings = Timings(wait_ms=_ms_since(flushed))
         start = time.perf_counter()
-        probabilities = self._context.engine.classify(np.stack([image.decoded.pixels for image in images]))
-        infer_ms = _ms_since(start)
-        return infer_ms, [
+        pixels = np.stack([image.decoded.pixels for image in images])
+        timings.copy_ms = _ms_since(start)
+        start = time.perf_counter()
+        probabilities = self._serving.engine.classify(pixels)
+        timings.infer_ms = _ms_since(start)
+        computed = [
             Classified(
                 item_id=image.file.item.id,
                 content_hash=image.file.content_hash,
                 probability=float(probability),
-                elapsed_ms=image.file.read_ms + image.decoded.elapsed_ms + infer_ms / len(images),
+                elapsed_ms=image.file.read_ms + image.decoded.elapsed_ms + timings.infer_ms / len(images),
             )
             for image, probability in zip(images, probabilities, strict=True)
         ]
+        start = time.perf_counter()
+        stored = self._store(computed)
+        timings.write_ms = _ms_since(start)
+        return timings, [replace(image, known=stored[image.content_hash]) for image in computed]
 
 
 def _outcomes_of_twins(

@@ -1,16 +1,23 @@
 """The worker program."""
 
 import os
+import signal
+import sys
+from functools import partial
 
 import structlog
 from celery.signals import worker_ready, worker_shutting_down
 
-from core.lanes import QUEUES
+from core.lanes import QUEUES, Lane
+from core.presence import WorkerState
 from core.queue import make_celery
 from core.settings import Settings
 from worker.companions import keep_logging
 from worker.context import WorkerContext, open_context
+from worker.dispatch import top_up
+from worker.pulse import Pulse
 from worker.tasks import register_tasks
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger()
 
@@ -21,15 +28,22 @@ def run_worker(settings: Settings) -> None:
     Raises:
         HistobatchError: the worker cannot start; says why.
     """
+    # Celery takes the signal over when it is ready; until then it ends the process as cleanly.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     context = open_context(settings)
     context.decoders.warm_up()
     app = make_celery(settings)
-    register_tasks(app, context)
+    watchdog = Watchdog(context)
+    register_tasks(app, context, watchdog)
+    pulse = Pulse(context, watchdog)
     _connect_signals(context)
-    log.info("engine_chosen", engine=context.engine.name, why=context.choice.why, model=context.model_version)
+    if (serving := context.slot.current) is not None:
+        log.info("engine_chosen", engine=serving.engine.name, why=serving.choice.why, model=serving.model_version)
     try:
         # Threads, not processes: the engine is loaded once, one batch decodes while another infers, and control
-        # messages are answered meanwhile. The price is that Celery cannot end a stuck task; leases bound it.
+        # messages are answered meanwhile. The price is that Celery cannot end a stuck task; the watchdog does.
+        pulse.start()
+        context.rollout.start(partial(_announce_model, context, pulse))
         app.worker_main(
             [
                 "--quiet",
@@ -44,7 +58,19 @@ def run_worker(settings: Settings) -> None:
             ]
         )
     finally:
+        # First the leases' end: whoever lists a folder still needs its pulse.
+        context.close_listers()
+        context.rollout.stop()
+        pulse.stop()
         context.close()
+
+
+def _announce_model(context: WorkerContext, pulse: Pulse) -> None:
+    """Say what serves from now on, and ask for the batches that were left while nothing did."""
+    pulse.say_present()
+    if context.slot.state is WorkerState.SERVING:
+        for lane in Lane:
+            top_up(context, lane)
 
 
 def _connect_signals(context: WorkerContext) -> None:

@@ -1,42 +1,54 @@
 """Celery's tasks: thin shells that turn a message into a call."""
 
-import random
 from collections.abc import Callable
+from functools import partial
 
 import structlog
-from celery import Celery, Task
+from celery import Celery
 from sqlalchemy.exc import OperationalError
 
 from core.errors import HistobatchError
 from core.lanes import CLASSIFY_TASK, INTAKE_TASK, RECONCILE_TASK
-from worker.classify import classify_batch
+from worker.classify import EngineBroken, classify_batch
 from worker.context import WorkerContext
-from worker.intake import take_in
+from worker.intake import begin_listing
+from worker.messages import STRATEGY
 from worker.reconcile import reconcile
+from worker.watchdog import Watchdog
 
 log = structlog.get_logger()
 
-# The database may be away for a moment. What still fails after these tries waits for the reconciler.
-_MAX_RETRIES = 3
-_RETRY_S = 2.0
 
-
-def register_tasks(app: Celery, context: WorkerContext) -> None:
+def register_tasks(app: Celery, context: WorkerContext, watchdog: Watchdog) -> None:
     """Bind the tasks to this worker's parts."""
 
-    def task(name: str, work: Callable[..., None]) -> None:
-        @app.task(name=name, bind=True, max_retries=_MAX_RETRIES)  # type: ignore[untyped-decorator]
-        def run(self: Task, *subject: str | int) -> None:
-            try:
-                work(context, *subject)
-            except OperationalError as error:
-                log.warning("database_away", task=name, subject=subject, error=type(error.orig).__name__)
-                delay_s = _RETRY_S * 2**self.request.retries * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-                raise self.retry(countdown=delay_s, exc=error) from error
-            except HistobatchError as error:
-                # Recorded or handed back already; the message has done its duty.
-                log.error("task_failed", task=name, subject=subject, error=str(error))
+    def guard(task: str, subject: object, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except OperationalError as error:
+            # It was tried again for long enough. The message is done for: reconcile misses it, and sends another.
+            log.warning("database_away", task=task, subject=subject, error=type(error.orig).__name__)
+        except EngineBroken as error:
+            watchdog.end_process("engine_broken", error=str(error))
+        except HistobatchError as error:
+            # Recorded or handed back already; the message has done its duty.
+            log.error("task_failed", task=task, subject=subject, error=str(error))
 
-    task(INTAKE_TASK, take_in)
-    task(CLASSIFY_TASK, classify_batch)
-    task(RECONCILE_TASK, reconcile)
+    def register(name: str, work: Callable[..., None]) -> None:
+        @app.task(name=name, Strategy=STRATEGY)  # type: ignore[untyped-decorator]
+        def run(*subject: str | int) -> None:
+            with context.traffic.message():
+                guard(name, subject, lambda: work(*subject))
+
+    def intake(submission_id: str) -> None:
+        begin_listing(context, submission_id, partial(guard, INTAKE_TASK, submission_id))
+
+    register(INTAKE_TASK, intake)
+    register(CLASSIFY_TASK, partial(classify_batch, context))
+
+    def look() -> None:
+        # Messages pile up while no worker is there: one look answers all of them.
+        if context.rounds.begin(after_s=context.settings.reconcile_every_s / 2):
+            reconcile(context)
+
+    register(RECONCILE_TASK, look)

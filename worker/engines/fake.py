@@ -9,7 +9,7 @@ class FakeEngine:
 
     name = "fake"
     max_batch = 64
-    best_batch = 8
+    best_batch = 16
     parallel_calls = 2
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
