@@ -10,9 +10,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from api.problems import ApiError, ProblemReason
+from core.audit import record
 from core.database import Database
 from core.queue import BrokerAway, WorkQueue
-from core.tables import Audit, Submission
+from core.tables import Submission
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ def admit(database: Database, submission: Submission) -> Admission:
             if earlier is not None:
                 return Admission(earlier, is_new=False)
             session.add(submission)
-            session.add(Audit(who=submission.submitter, action="submission.create", subject=submission.id))
+            record(session, submission.submitter, "submission.create", submission.id)
     except IntegrityError:
         # PostgreSQL lets two look at once and find nothing; the unique key then refuses the second.
         earlier = find_replayed(database, submission.idempotency_key, submission.request_hash)

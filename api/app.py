@@ -8,12 +8,37 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
 
-from api import health, metrics, pages
+from api import health, login, metrics, pages
 from api.access import AccessMiddleware
 from api.answers import AnswerMiddleware
+from api.batch_totals import BatchTotals
 from api.context import Context
+from api.events import Events
+from api.forgotten import deleting_forgotten_files
+from api.leftovers import delete_leftovers
+from api.limits import BodyLimitMiddleware, Rate
+from api.openapi import describe_alike
 from api.problems import add_problem_handlers
-from api.routes import items, results, submissions, uploads
+from api.reads import Reads
+from api.routes import (
+    archives,
+    audit,
+    events,
+    items,
+    lanes,
+    models,
+    patients,
+    reports,
+    results,
+    reviews,
+    scans,
+    status,
+    submissions,
+    thumbnails,
+    uploads,
+    workers,
+)
+from api.thumbnails import Thumbnails
 from core.bundle import NOTICE
 from core.database import Database
 from core.queue import WorkQueue
@@ -32,10 +57,22 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         settings.uploads_dir.mkdir(parents=True, exist_ok=True)
-        context = Context(settings, Database(settings.database), WorkQueue(settings))
+        delete_leftovers(settings.uploads_dir)
+        database = Database(settings.database)
+        context = Context(
+            settings=settings,
+            database=database,
+            queue=WorkQueue(settings),
+            thumbnails=Thumbnails(settings),
+            events=Events(database),
+            batch_totals=BatchTotals(),
+            logins=Rate(settings.login_limit),
+            reads=Reads(database),
+        )
         app.state.context = context
         try:
-            yield
+            async with deleting_forgotten_files(context):
+                yield
         finally:
             context.queue.close()
             context.database.close()
@@ -53,10 +90,33 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     # More specific first: /v1/submissions/upload before /v1/submissions/{submission_id}.
-    for module in (uploads, submissions, items, results, health, metrics, pages):
+    for module in (
+        uploads,
+        submissions,
+        archives,
+        scans,
+        items,
+        patients,
+        thumbnails,
+        reports,
+        events,
+        lanes,
+        models,
+        workers,
+        audit,
+        status,
+        results,
+        reviews,
+        health,
+        metrics,
+        login,
+        pages,
+    ):
         app.include_router(module.router)
+    describe_alike(app)
     add_problem_handlers(app)
     # The last one added is the outermost: refusals carry the notice, too.
-    app.add_middleware(AccessMiddleware, token=settings.api_token.get_secret_value())
-    app.add_middleware(AnswerMiddleware)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.max_body_bytes)
+    app.add_middleware(AccessMiddleware, settings=settings)
+    app.add_middleware(AnswerMiddleware, settings=settings)
     return app

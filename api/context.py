@@ -5,6 +5,12 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.batch_totals import BatchTotals
+from api.events import Events
+from api.limits import Rate
+from api.reads import Reader, Reads
+from api.rights import PrincipalDep
+from api.thumbnails import Thumbnails
 from core.database import Database
 from core.queue import WorkQueue
 from core.settings import Settings
@@ -19,6 +25,11 @@ class Context:
     settings: Settings
     database: Database
     queue: WorkQueue
+    thumbnails: Thumbnails
+    events: Events
+    batch_totals: BatchTotals
+    logins: Rate
+    reads: Reads
 
 
 def get_context(request: Request) -> Context:
@@ -38,12 +49,18 @@ def get_settings(context: Annotated[Context, Depends(get_context)]) -> Settings:
     return context.settings
 
 
-def get_submitter(request: Request) -> str:
-    """Name who asks, as far as is known: the Basic user name, or "api"."""
-    return str(getattr(request.state, "submitter", ANONYMOUS))
+def get_submitter(principal: PrincipalDep) -> str:
+    """Name who asks, as far as is known: the key's name, the Basic user name beside the token, or "api"."""
+    return principal.name
+
+
+def get_reader(context: Annotated[Context, Depends(get_context)], principal: PrincipalDep) -> Reader:
+    """Hand out who asks as one to whom results are shown: routes that show some tell it before they answer."""
+    return Reader(principal, context.reads)
 
 
 ContextDep = Annotated[Context, Depends(get_context)]
 DatabaseDep = Annotated[Database, Depends(get_database)]
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 SubmitterDep = Annotated[str, Depends(get_submitter)]
+ReaderDep = Annotated[Reader, Depends(get_reader)]

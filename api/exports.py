@@ -20,6 +20,11 @@ COLUMNS = (
     "engine",
     "elapsed_ms",
     "content_hash",
+    "patient",
+    "slide",
+    "magnification",
+    "classified_at",
+    "verdict",
     "notice",
 )
 # Spreadsheets take a cell that starts so for a formula, and a formula can run programs (OWASP, CSV injection).
@@ -31,9 +36,9 @@ def write_csv(chunks: Iterable[Sequence[ItemPublic]]) -> Iterator[bytes]:
 
     Text that a spreadsheet would run as a formula gets a ' before it; JSON Lines has it unchanged.
     """
-    yield _csv_lines([COLUMNS])
+    yield csv_lines([COLUMNS])
     for items in chunks:
-        yield _csv_lines(_csv_row(item) for item in items)
+        yield csv_lines(_csv_row(item) for item in items)
 
 
 def write_jsonl(chunks: Iterable[Sequence[ItemPublic]]) -> Iterator[bytes]:
@@ -46,26 +51,33 @@ def write_jsonl(chunks: Iterable[Sequence[ItemPublic]]) -> Iterator[bytes]:
 def _csv_row(item: ItemPublic) -> tuple[object, ...]:
     return (
         item.id,
-        _guard(item.path),
-        _guard(item.path_exact),
+        guard(item.path),
+        guard(item.path_exact),
         item.state.value,
         item.decision,
         item.probability,
         item.reason,
-        _guard(item.detail),
-        _guard(item.model_version),
-        _guard(item.engine),
+        guard(item.detail),
+        guard(item.model_version),
+        guard(item.engine),
         item.elapsed_ms,
         item.content_hash,
+        guard(item.patient),
+        guard(item.slide),
+        guard(item.magnification),
+        item.classified_at.isoformat() if item.classified_at else None,
+        item.verdict,
         NOTICE,
     )
 
 
-def _guard(text: str | None) -> str | None:
+def guard(text: str | None) -> str | None:
+    """Put a ' before text that a spreadsheet would run."""
     return f"'{text}" if text and text.startswith(_FORMULA_STARTS) else text
 
 
-def _csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+def csv_lines(rows: Iterable[Sequence[object]]) -> bytes:
+    """Write rows as CSV (RFC 4180, UTF-8); their text has been guarded."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\r\n").writerows(rows)
     return buffer.getvalue().encode()

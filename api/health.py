@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.context import Context, ContextDep
-from core.bundle import find_serving_folder, read_usable_manifest
+from core.activation import find_active_bundle, read_active
+from core.bundle import read_usable_manifest
 from core.errors import BundleError, PermanentError
 
 log = structlog.get_logger(__name__)
@@ -74,7 +75,13 @@ def _ask_database(context: Context) -> None:
 def _ask_model(context: Context) -> None:
     if context.settings.engine == "fake":
         return  # the one engine that needs no model
-    read_usable_manifest(find_serving_folder(context.settings))
+    try:
+        with context.database.read() as session:
+            active = read_active(session)
+    except SQLAlchemyError:
+        # The database's own check says so. Without it nobody knows what was activated: the settings' model is asked.
+        active = None
+    read_usable_manifest(find_active_bundle(context.settings, active))
 
 
 def _check(name: Literal["database", "queue", "model"], ask: Callable[[], None], failure: str) -> Check:

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, Select, select
 from sqlmodel import Session, col
 
+from api.item_filter import ItemFilter
 from api.schemas import ItemPublic
-from core.bundle import Decision
 from core.database import Database
 from core.paths import readable
-from core.states import ItemState
+from core.reviews import find_verdict
 from core.tables import Item, Result
 
 _COLUMNS = (
@@ -22,74 +23,103 @@ _COLUMNS = (
     Item.reason,
     Item.detail,
     Item.content_hash,
+    Item.patient,
+    Item.slide,
+    Item.magnification,
     Result.probability,
     Result.model_version,
     Result.engine,
     Result.elapsed_ms,
+    Result.created_at,
 )
 
 
+# Images that are looked at for one page where no index finds those that are meant: some 10 ms at most.
+_WINDOW = 1000
+
+
 @dataclass(frozen=True)
-class ItemFilter:
-    """Which images are meant; None means any."""
+class ItemSlice:
+    """A page of images; the next one begins behind next_after, None at the end."""
 
-    state: ItemState | None = None
-    decision: Decision | None = None
-    reason: str | None = None
+    items: list[ItemPublic]
+    next_after: int | None
 
 
-def read_items(session: Session, submission_id: str, which: ItemFilter, after: int, limit: int) -> list[ItemPublic]:
+def read_items(session: Session, submission_id: str, which: ItemFilter, after: int, limit: int) -> ItemSlice:
     """Read up to limit images whose id is above after.
 
-    The query walks one index of (submission, state, decision or reason, id), so a page costs the same wherever it is
-    and however rare the images are that it shows.
+    By state, decision, reason or patient the query walks an index of the submission, so a page costs the same wherever
+    it is and however rare the images are that it shows. By model, probability or time it looks at a bounded number of
+    images, so a page may hold fewer than limit, or none, and not be the last.
     """
     query = (
-        select(*(col(column) for column in _COLUMNS))
-        .outerjoin(Result, col(Result.id) == col(Item.result_id))
-        .where(col(Item.submission_id) == submission_id, col(Item.id) > after)
+        select_items()
+        .where(col(Item.submission_id) == submission_id, col(Item.id) > after, *which.conditions())
         .order_by(col(Item.id))
-        .limit(limit)
+        .limit(limit + 1)
     )
-    if which.state is not None:
-        query = query.where(col(Item.state) == which.state)
-    if which.decision is not None:
-        query = query.where(col(Item.decision) == which.decision)
-    if which.reason is not None:
-        query = query.where(col(Item.reason) == which.reason)
-    return [
-        ItemPublic(
-            id=row.id,
-            path=readable(row.path),
-            path_exact=row.path,
-            size=row.size,
-            state=row.state,
-            decision=row.decision,
-            probability=row.probability,
-            reason=row.reason,
-            detail=row.detail,
-            model_version=row.model_version,
-            engine=row.engine,
-            elapsed_ms=row.elapsed_ms,
-            content_hash=row.content_hash,
-        )
-        for row in session.execute(query)
-    ]
+    window_end = _find_window_end(session, submission_id, which, after) if which.result_conditions() else None
+    if window_end is not None:
+        query = query.where(col(Item.id) <= window_end)
+    items = [ItemPublic(**item_fields(row)) for row in session.execute(query)]
+    shown = items[:limit]
+    return ItemSlice(shown, shown[-1].id if len(items) > limit else window_end)
 
 
 def iter_items(
-    database: Database, submission_id: str, which: ItemFilter, chunk: int = 1000
+    database: Database, submission_id: str, which: ItemFilter, chunk: int = 500
 ) -> Iterator[Sequence[ItemPublic]]:
     """Yield all images in chunks, each read in a transaction of its own.
 
     One transaction for all would hold back the database's cleaning up for as long as the slowest reader takes.
     """
-    after = 0
-    while True:
+    after: int | None = 0
+    while after is not None:
         with database.read() as session:
-            items = read_items(session, submission_id, which, after, chunk)
-        if items:
-            yield items
-        if len(items) < chunk:
-            return
-        after = items[-1].id
+            found = read_items(session, submission_id, which, after, chunk)
+        if found.items:
+            yield found.items
+        after = found.next_after
+
+
+def _find_window_end(session: Session, submission_id: str, which: ItemFilter, after: int) -> int | None:
+    """The id of the last image that is looked at; None where all that are left may be."""
+    beyond = (
+        select(col(Item.id))
+        .where(col(Item.submission_id) == submission_id, col(Item.id) > after, *which.item_conditions())
+        .order_by(col(Item.id))
+        .offset(_WINDOW - 1)
+        .limit(1)
+    )
+    return session.execute(beyond).scalar()
+
+
+def select_items() -> Select[Any]:
+    """Begin a query of images with their results, for item_fields."""
+    columns: list[Any] = [col(column) for column in _COLUMNS]
+    return select(*columns, find_verdict().label("verdict")).outerjoin(Result, col(Result.id) == col(Item.result_id))
+
+
+def item_fields(row: Row[Any]) -> dict[str, Any]:
+    """Turn a row of select_items into the fields of an ItemPublic."""
+    return {
+        "id": row.id,
+        "path": readable(row.path),
+        "path_exact": row.path,
+        "size": row.size,
+        "state": row.state,
+        "decision": row.decision,
+        "probability": row.probability,
+        "reason": row.reason,
+        "detail": row.detail,
+        "patient": row.patient,
+        "slide": row.slide,
+        "magnification": row.magnification,
+        "model_version": row.model_version,
+        "engine": row.engine,
+        "elapsed_ms": row.elapsed_ms,
+        "content_hash": row.content_hash,
+        "classified_at": row.created_at,
+        "verdict": row.verdict,
+    }

@@ -13,21 +13,23 @@ from prometheus_client.core import (
     SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
-from sqlalchemy import case, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session, col
+from sqlmodel import Session
 
+from api.alert_metrics import alert_metrics, build_metrics
+from api.batch_totals import BUCKETS_S, STAGES
 from api.context import Context, ContextDep
-from api.progress import OUTCOMES, measure_lanes, measure_rate
+from api.loads import LaneLoad, count_submissions, measure_lanes, measure_rate
+from api.rights import needs
+from core.access import Scope
+from core.pressure import Level, Pressure, measure_pressure
+from core.progress import OUTCOMES
 from core.queue import BrokerAway, WorkQueue
-from core.states import BatchState, SubmissionState
-from core.tables import Batch, Submission, utc_now
+from core.settings import Settings
+from core.tables import utc_now
 
 log = structlog.get_logger(__name__)
-router = APIRouter(tags=["health"])
-
-_STAGES = ("read", "decode", "infer", "write")
-_BUCKETS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
+router = APIRouter(tags=["health"], dependencies=[needs(Scope.READ)])
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
@@ -50,11 +52,18 @@ class ServiceCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Read and yield all metrics."""
+        yield from build_metrics()
         yield from _read_broker(self._context.queue)
         families: list[Metric] = []
         try:
             with self._context.database.read() as session:
-                families = [*_read_lanes(session), *_read_batches(session), _read_submissions(session)]
+                families = [
+                    *_intake_metrics(measure_pressure(session, self._context.settings), self._context.settings),
+                    *_read_lanes(session),
+                    *_batch_metrics(self._context.batch_totals.read(session)),
+                    _read_submissions(session),
+                    *alert_metrics(session, self._context.settings),
+                ]
         except SQLAlchemyError as error:
             log.warning("scrape_without_database", error=type(error).__name__)
         yield GaugeMetricFamily("histobatch_database_up", "Whether the database answered.", value=bool(families))
@@ -75,20 +84,27 @@ def _read_broker(queue: WorkQueue) -> Iterator[Metric]:
         yield depth
 
 
+def _intake_metrics(pressure: Pressure, settings: Settings) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "histobatch_intake_level",
+        "Whether there is room for new work: 0 open, 1 slow, 2 stopped.",
+        value=list(Level).index(pressure.level),
+    )
+    yield GaugeMetricFamily(
+        "histobatch_data_free_bytes",
+        "Free on the data folder's disk, as the API's machine sees it.",
+        value=pressure.free_bytes,
+    )
+    yield GaugeMetricFamily(
+        "histobatch_data_free_bytes_least", "Below this nothing new is taken in.", value=settings.min_free_bytes
+    )
+
+
 def _read_lanes(session: Session) -> Iterator[Metric]:
     now = utc_now()
-    waiting = GaugeMetricFamily("histobatch_batches_queued", "Batches that wait for a worker.", labels=["lane"])
-    running = GaugeMetricFamily("histobatch_batches_running", "Batches that a worker holds.", labels=["lane"])
-    oldest = GaugeMetricFamily(
-        "histobatch_oldest_queued_batch_age_seconds",
-        "Age of the batch that waits longest; 0 for none.",
-        labels=["lane"],
-    )
-    for load in measure_lanes(session, now):
-        waiting.add_metric([load.lane], load.waiting)
-        running.add_metric([load.lane], load.running)
-        oldest.add_metric([load.lane], load.oldest_s)
-    yield from (waiting, running, oldest)
+    loads = measure_lanes(session, now)
+    yield from _load_metrics(loads)
+    yield from _turn_metrics(loads)
     yield GaugeMetricFamily(
         "histobatch_images_per_second",
         "Images with an outcome a second, over the last minute.",
@@ -96,25 +112,38 @@ def _read_lanes(session: Session) -> Iterator[Metric]:
     )
 
 
-def _read_batches(session: Session) -> Iterator[Metric]:
-    """Everything that needs all batch rows, in one pass over them."""
-    is_whole = col(Batch.state) != BatchState.SPLIT
-    is_done = (col(Batch.state) == BatchState.DONE) & col(Batch.started_at).is_not(None)
-    columns = {
-        "images": func.sum(case((is_whole, col(Batch.images)))),
-        "expirations": func.sum(col(Batch.expirations)),
-        "classified": func.sum(case((is_done, col(Batch.images)))),
-        "count": func.count(case((is_done, 1))),
-        "wall": func.sum(case((is_done, col(Batch.wall_ms)))),
-        **{name: func.sum(case((is_whole, getattr(Batch, name)))) for name in OUTCOMES},
-        **{stage: func.sum(case((is_done, getattr(Batch, f"{stage}_ms")))) for stage in _STAGES},
-        **{
-            f"le_{bound_s}": func.count(case((is_done & (col(Batch.wall_ms) <= bound_s * 1e3), 1)))
-            for bound_s in _BUCKETS_S
-        },
-    }
-    row = session.execute(select(*(column.label(name) for name, column in columns.items()))).one()
-    sums = {name: float(row._mapping[name] or 0) for name in columns}
+def _load_metrics(loads: list[LaneLoad]) -> Iterator[Metric]:
+    waiting = GaugeMetricFamily("histobatch_batches_queued", "Batches that wait for a worker.", labels=["lane"])
+    running = GaugeMetricFamily("histobatch_batches_running", "Batches that a worker holds.", labels=["lane"])
+    oldest = GaugeMetricFamily(
+        "histobatch_oldest_queued_batch_age_seconds",
+        "Age of the batch that waits longest; 0 for none.",
+        labels=["lane"],
+    )
+    for load in loads:
+        waiting.add_metric([load.lane], load.waiting)
+        running.add_metric([load.lane], load.running)
+        oldest.add_metric([load.lane], load.oldest_s)
+    yield from (waiting, running, oldest)
+
+
+def _turn_metrics(loads: list[LaneLoad]) -> Iterator[Metric]:
+    paused = GaugeMetricFamily(
+        "histobatch_lane_paused", "Whether no batch of the lane is started, on request.", labels=["lane"]
+    )
+    where = GaugeMetricFamily(
+        "histobatch_batches_waiting",
+        "Batches that wait: for their turn in the database, or for a worker at the broker.",
+        labels=["lane", "where"],
+    )
+    for load in loads:
+        paused.add_metric([load.lane], load.paused_at is not None)
+        where.add_metric([load.lane, "database"], load.waiting - load.at_broker)
+        where.add_metric([load.lane, "broker"], load.at_broker)
+    yield from (paused, where)
+
+
+def _batch_metrics(sums: dict[str, float]) -> Iterator[Metric]:
     yield from _outcome_metrics(sums)
     yield from _duration_metrics(sums)
     yield CounterMetricFamily(
@@ -132,7 +161,7 @@ def _outcome_metrics(sums: dict[str, float]) -> Iterator[Metric]:
 
 
 def _duration_metrics(sums: dict[str, float]) -> Iterator[Metric]:
-    buckets = [(str(bound_s), sums[f"le_{bound_s}"]) for bound_s in _BUCKETS_S]
+    buckets = [(str(bound_s), sums[f"le_{bound_s}"]) for bound_s in BUCKETS_S]
     yield HistogramMetricFamily(
         "histobatch_batch_duration_seconds",
         "From a worker's claim of a batch to its close.",
@@ -142,15 +171,13 @@ def _duration_metrics(sums: dict[str, float]) -> Iterator[Metric]:
     stages = SummaryMetricFamily(
         "histobatch_stage_duration_seconds", "Time of one image in each stage; stages overlap.", labels=["stage"]
     )
-    for stage in _STAGES:
+    for stage in STAGES:
         stages.add_metric([stage], count_value=int(sums["classified"]), sum_value=sums[stage] / 1e3)
     yield stages
 
 
 def _read_submissions(session: Session) -> Metric:
     family = GaugeMetricFamily("histobatch_submissions", "Submissions by state.", labels=["state"])
-    rows = session.execute(select(col(Submission.state), func.count()).group_by(col(Submission.state)))
-    found = {row[0]: row[1] for row in rows}
-    for state in SubmissionState:
-        family.add_metric([state], found.get(state, 0))
+    for state, amount in count_submissions(session).items():
+        family.add_metric([state], amount)
     return family

@@ -40,7 +40,7 @@ class PackedFiles:
         """Open the next zip; returns its write and its close.
 
         Raises:
-            ApiError: from write, when the zips are too large even packed.
+            ApiError: from write, when the zips are too large even packed, or the disk is too full.
         """
         if self._count >= self._max_files:
             raise too_large(f"an upload may hold {self._max_files} files")
@@ -51,6 +51,7 @@ class PackedFiles:
             self._bytes += len(data)
             if self._bytes > self._max_bytes:
                 raise too_large(f"an upload may have {self._max_bytes} bytes")
+            self._folder.check_room(len(data))
             stream.write(data)
 
         return write, stream.close

@@ -24,13 +24,27 @@ class ProblemReason(StrEnum):
     UNAUTHORIZED = "unauthorized"
     ORIGIN_REFUSED = "origin_refused"
     HOST_REFUSED = "host_refused"
+    SCOPE_MISSING = "scope_missing"
+    CSRF_REFUSED = "csrf_refused"
+    TOO_MANY_REQUESTS = "too_many_requests"
+    BODY_TOO_LARGE = "body_too_large"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     REQUEST_INVALID = "request_invalid"
     IDEMPOTENCY_CONFLICT = "idempotency_conflict"
     ALREADY_ENDED = "already_ended"
+    NOT_WAITING = "not_waiting"
+    ARCHIVE_EXISTS = "archive_exists"
+    DEFINED_BY_FILE = "defined_by_file"
+    SCAN_RUNNING = "scan_running"
+    NOTHING_TO_REVIEW = "nothing_to_review"
+    BUNDLE_REFUSED = "bundle_refused"
+    NO_EARLIER_MODEL = "no_earlier_model"
+    MODEL_CHANGED = "model_changed"
     UPLOAD_TOO_LARGE = "upload_too_large"
     STORAGE_FAILED = "storage_failed"
+    NOT_INSTALLED = "not_installed"
+    TOO_BUSY = "too_busy"
     DATABASE_UNAVAILABLE = "database_unavailable"
     INTERNAL = "internal"
 
@@ -43,13 +57,20 @@ class Problem(BaseModel):
 
 
 class ApiError(HistobatchError):
-    """A request that gets a problem body instead of what it asked for."""
+    """A request that gets a problem body instead of what it asked for.
 
-    def __init__(self, status: int, reason: ProblemReason | Reason, detail: str) -> None:
+    Attributes:
+        retry_after_s: seconds after which the same request may succeed; None where it will not by itself.
+    """
+
+    def __init__(
+        self, status: int, reason: ProblemReason | Reason, detail: str, *, retry_after_s: int | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.reason = reason
         self.detail = detail
+        self.retry_after_s = retry_after_s
 
 
 def not_found(what: str) -> ApiError:
@@ -77,14 +98,23 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_defect)
 
 
+def error_response(error: ApiError) -> JSONResponse:
+    """Make the answer that says an error."""
+    headers = None if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return problem_response(error.status, error.reason, error.detail, headers)
+
+
 def _on_api_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)  # noqa: S101 - registered for this class only
-    return problem_response(error.status, error.reason, error.detail)
+    return error_response(error)
 
 
 def _on_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    faults = [
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors()
+    ]
     return problem_response(HTTPStatus.UNPROCESSABLE_ENTITY, ProblemReason.REQUEST_INVALID, "; ".join(faults))
 
 
@@ -99,14 +129,19 @@ def _on_http(_request: Request, error: Exception) -> Response:
     return problem_response(status, reason, detail, error.headers)
 
 
-def _on_database_down(_request: Request, error: Exception) -> Response:
+def database_away(error: Exception) -> ApiError:
+    """Make the error of a database that does not answer."""
     log.error("database_unavailable", error=type(error).__name__)
-    return problem_response(
+    return ApiError(
         HTTPStatus.SERVICE_UNAVAILABLE,
         ProblemReason.DATABASE_UNAVAILABLE,
         "the database does not answer; try again, and see /ready",
-        {"Retry-After": "5"},
+        retry_after_s=5,
     )
+
+
+def _on_database_down(_request: Request, error: Exception) -> Response:
+    return error_response(database_away(error))
 
 
 def _on_defect(_request: Request, error: Exception) -> Response:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.bundle import NOTICE, Decision, DecisionRule, Metrics
 from core.lanes import Lane
+from core.reviews import Verdict
 from core.states import ItemState, SubmissionState
 
 
@@ -42,7 +43,9 @@ class SubmissionSummary(BaseModel):
 
     Attributes:
         folder: readable form of the path; odd bytes and control characters are escaped.
-        reason, detail: why state is failed.
+        reason, detail: why state is failed or parked, why an accepted submission waits until retry_at, or why all
+            images failed that were left when storage was given up.
+        retry_at: a parked submission, or one that waits for room, is tried again then; null where nothing waits.
     """
 
     id: str
@@ -55,6 +58,7 @@ class SubmissionSummary(BaseModel):
     finished_at: datetime | None
     reason: str | None
     detail: str | None
+    retry_at: datetime | None
     counts: CountsPublic
 
 
@@ -62,7 +66,8 @@ class SubmissionPublic(SubmissionSummary):
     """A submission and how far it is.
 
     Attributes:
-        listed: whether every image is known, so that counts.total is final.
+        listed: whether every image is known, so that counts.total is final. A submission that is parked, or was
+            ended early, may be listed or not.
         failures: how many images failed or were skipped, by reason code.
         images_per_s: images with an outcome a second: of late while it runs, on the whole after it ended; None
             where nothing was finished (of late).
@@ -92,7 +97,10 @@ class ItemPublic(BaseModel):
         path: relative to the submission's folder, readable: odd bytes as \\xNN, control characters escaped.
         path_exact: the same, exact: bytes that are not UTF-8 are characters U+F780 to U+F7FF (core.paths).
         probability: of malignancy, in [0, 1].
+        patient, slide, magnification: by the manifest or the file's name; null where neither says.
         elapsed_ms: reading, decoding and this image's share of inference, when it was first classified.
+        classified_at: when its result was made; a content that was known has the older result.
+        verdict: of the newest review of its result; null where nobody reviewed it.
     """
 
     id: int
@@ -104,16 +112,38 @@ class ItemPublic(BaseModel):
     probability: float | None
     reason: str | None
     detail: str | None
+    patient: str | None
+    slide: str | None
+    magnification: str | None
     model_version: str | None
     engine: str | None
     elapsed_ms: float | None
     content_hash: str | None
+    classified_at: datetime | None
+    verdict: Verdict | None
 
 
 class ItemPage(BaseModel):
-    """Images in the order in which they were listed. next_cursor asks for the next page; None at the end."""
+    """Images in the order in which they were listed. next_cursor asks for the next page; None at the end.
+
+    A page may hold fewer images than were asked for, or none, and not be the last.
+    """
 
     items: list[ItemPublic]
+    next_cursor: str | None
+    notice: str = NOTICE
+
+
+class ItemFound(ItemPublic):
+    """An image that a search over all submissions found."""
+
+    submission_id: str
+
+
+class ItemSearchPage(BaseModel):
+    """Images of any submission. next_cursor asks for the next page of the same search; None at the end."""
+
+    items: list[ItemFound]
     next_cursor: str | None
     notice: str = NOTICE
 
@@ -141,7 +171,7 @@ class ModelPublic(BaseModel):
     """A model bundle.
 
     Attributes:
-        serves: whether workers that start now classify with it.
+        serves: whether it was activated last, or, where none was, whether workers that start now classify with it.
     """
 
     name: str
@@ -155,10 +185,3 @@ class ModelPublic(BaseModel):
     dataset: str
     licence: str
     attribution: str
-
-
-class ModelList(BaseModel):
-    """The model bundles on this machine."""
-
-    models: list[ModelPublic]
-    notice: str = NOTICE

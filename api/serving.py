@@ -6,17 +6,23 @@ from pathlib import Path
 import structlog
 
 from api.schemas import ModelPublic
-from core.bundle import Manifest, find_serving_folder, iter_bundle_folders, read_manifest
+from core.activation import find_active_bundle
+from core.bundle import DecisionRule, Manifest, iter_bundle_folders, read_manifest
 from core.errors import BundleError
+from core.serving_tables import ModelActivation
 from core.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 
-def list_models(settings: Settings) -> list[ModelPublic]:
-    """Describe all bundles, the one that serves first. One that cannot be read is left out, and logged."""
+def list_models(settings: Settings, active: ModelActivation | None = None) -> list[ModelPublic]:
+    """Describe all bundles, the one that serves first. One that cannot be read is left out, and logged.
+
+    Args:
+        active: what was activated last; None where nothing was, so that the settings say what serves.
+    """
     try:
-        serving = find_serving_folder(settings).resolve()
+        serving = find_active_bundle(settings, active).resolve()
     except BundleError:
         serving = None
     models = [
@@ -25,9 +31,15 @@ def list_models(settings: Settings) -> list[ModelPublic]:
     return sorted(models, key=lambda model: (not model.serves, model.model_version))
 
 
+def read_rules(settings: Settings) -> dict[str, DecisionRule]:
+    """Read the decision rules of all models whose bundles are on this machine, by name@version."""
+    return {model.model_version: model.decision for model in list_models(settings)}
+
+
 def _read_manifests(settings: Settings, serving: Path | None) -> Iterator[tuple[Path, Manifest]]:
     folders = {folder.resolve() for folder in iter_bundle_folders(settings.models)}
-    for folder in sorted(folders | ({serving} if serving else set())):
+    named = {folder.resolve() for folder in (serving, settings.model) if folder is not None}
+    for folder in sorted(folders | named):
         try:
             yield folder, read_manifest(folder)
         except BundleError:

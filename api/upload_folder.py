@@ -3,7 +3,7 @@
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +14,7 @@ from blake3 import blake3
 from api.problems import ApiError, ProblemReason
 from core.errors import Reason
 
+INCOMING = ".incoming-"  # what begins so was not kept (yet)
 _DRIVE = re.compile(r"^[A-Za-z]:")
 _LONGEST_NAME_BYTES = 200  # file systems take 255; the rest is for " (2)"
 _LONGEST_PATH_BYTES = 1000
@@ -35,13 +36,17 @@ class UploadFolder:
     Attributes:
         content: where the files lie.
         packed: where zip files lie until they are unpacked.
+        check_room: called with the number of bytes before they are written; raises ApiError where there is no room.
     """
 
-    def __init__(self, target: Path, limits: UploadLimits) -> None:
+    def __init__(
+        self, target: Path, limits: UploadLimits, check_room: Callable[[int], None] = lambda _bytes: None
+    ) -> None:
         """Make an empty folder beside target, hidden until keep."""
         self._target = target
-        self._incoming = target.with_name(f".incoming-{target.name}")
+        self._incoming = target.with_name(INCOMING + target.name)
         self._limits = limits
+        self.check_room = check_room
         self._bytes = 0
         self._next_number: dict[Path, int] = {}
         self._hash = blake3()
@@ -78,13 +83,14 @@ class UploadFolder:
         """Count what is about to be written.
 
         Raises:
-            ApiError: the file or the upload would be too large.
+            ApiError: the file or the upload would be too large, or the disk too full.
         """
         self._bytes += len(data)
         if file_bytes > self._limits.max_file_bytes:
             raise too_large(f"an image may have {self._limits.max_file_bytes} bytes")
         if self._bytes > self._limits.max_bytes:
             raise too_large(f"an upload may have {self._limits.max_bytes} bytes, unpacked")
+        self.check_room(len(data))
         self._hash.update(data)
 
     def end_file(self, file_bytes: int) -> None:

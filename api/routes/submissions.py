@@ -1,29 +1,34 @@
 """/v1/submissions: hand in a folder, see how far it is, end it."""
 
 import os
-import re
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Header, Query, Request, Response
-from sqlmodel import Session, col, select
+from sqlalchemy import update
+from sqlmodel import Session, col
 
 from api.admission import Admission, admit, announce, find_replayed, hash_request
 from api.context import Context, ContextDep, DatabaseDep, SubmitterDep
-from api.problems import ApiError, Problem, ProblemReason, folder_refused, not_found
-from api.progress import Counts, count_images, is_listed, measure_progress
-from api.schemas import CountsPublic, SubmissionCreate, SubmissionPage, SubmissionPublic, SubmissionSummary
+from api.disk import check_disk
+from api.etags import tagged
+from api.problems import ApiError, Problem, ProblemReason, folder_refused
+from api.rights import needs
+from api.schemas import SubmissionCreate, SubmissionPage, SubmissionPublic
+from api.submissions import describe, describe_new, find_submission, read_submissions
+from core.access import Scope
+from core.audit import record
+from core.database import execute_dml
 from core.errors import FolderError
 from core.lanes import Lane
-from core.paths import path_to_text, readable, resolve_folder, text_to_path
+from core.paths import path_to_text, resolve_folder, text_to_path
+from core.settings import Settings
 from core.states import SubmissionState
-from core.tables import Audit, Submission, utc_now
-from core.transitions import cancel_submission
+from core.storage.addresses import is_address, resolve_address
+from core.tables import Submission
+from core.transitions import cancel_submission, unpark_submission
 
 router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
-
-# What else comes as an id was never made here; some of it (NUL) a database would choke on.
-_ID = re.compile("[0-9a-f]{32}")
 
 IdempotencyKey = Annotated[
     str | None,
@@ -39,7 +44,8 @@ IdempotencyKey = Annotated[
 @router.post(
     "",
     status_code=HTTPStatus.ACCEPTED,
-    responses={code: {"model": Problem} for code in (403, 404, 422)},
+    dependencies=[needs(Scope.SUBMIT)],
+    responses={code: {"model": Problem} for code in (403, 404, 422, 507)},
 )
 def create_submission(
     *,
@@ -57,13 +63,14 @@ def create_submission(
     if earlier is not None:
         return answer(Admission(earlier, is_new=False), request, response, tasks, context)
     try:
-        folder = resolve_folder(os.fsdecode(text_to_path(body.folder)), context.settings.roots)
+        folder = _resolve(body.folder, context.settings)
     except FolderError as error:
         raise folder_refused(error) from error
+    check_disk(context.settings)
     submission = Submission(
         lane=body.lane,
         source="folder",
-        folder=path_to_text(os.fsencode(folder)),
+        folder=folder,
         submitter=submitter,
         idempotency_key=idempotency_key,
         request_hash=request_hash,
@@ -71,7 +78,7 @@ def create_submission(
     return answer(admit(context.database, submission), request, response, tasks, context)
 
 
-@router.get("")
+@router.get("", dependencies=[needs(Scope.READ)])
 def list_submissions(
     database: DatabaseDep,
     state: SubmissionState | None = None,
@@ -84,24 +91,55 @@ def list_submissions(
         return read_submissions(session, state=state, lane=lane, cursor=cursor, limit=limit)
 
 
-@router.get("/{submission_id}", responses={404: {"model": Problem}})
-def show_submission(submission_id: str, database: DatabaseDep) -> SubmissionPublic:
+@router.get(
+    "/{submission_id}",
+    response_model=SubmissionPublic,
+    responses={404: {"model": Problem}},
+    dependencies=[needs(Scope.READ)],
+)
+def show_submission(submission_id: str, request: Request, database: DatabaseDep) -> Response:
     """Show one submission: its state, its images by outcome, its speed, and the seconds that are left."""
     with database.read() as session:
-        return describe(session, find_submission(session, submission_id))
+        shown = describe(session, find_submission(session, submission_id))
+    return tagged(request, shown, passing=("images_per_s", "eta_s"))
 
 
-@router.delete("/{submission_id}", responses={404: {"model": Problem}, 409: {"model": Problem}})
+@router.delete(
+    "/{submission_id}", responses={404: {"model": Problem}, 409: {"model": Problem}}, dependencies=[needs(Scope.SUBMIT)]
+)
 def cancel(submission_id: str, database: DatabaseDep, submitter: SubmitterDep) -> SubmissionPublic:
     """End a submission. Images that no worker has in hand are skipped; results that exist stay."""
     with database.write() as session:
         submission = find_submission(session, submission_id)
         if not cancel_submission(session, submission_id):
             raise ApiError(HTTPStatus.CONFLICT, ProblemReason.ALREADY_ENDED, f"it is {submission.state} already")
-        session.add(Audit(who=submitter, action="submission.cancel", subject=submission_id))
+        record(session, submitter, "submission.cancel", submission_id)
         session.flush()
         session.refresh(submission)
         return describe(session, submission)
+
+
+@router.post(
+    "/{submission_id}/retry",
+    responses={404: {"model": Problem}, 409: {"model": Problem}},
+    dependencies=[needs(Scope.SUBMIT)],
+)
+def retry(submission_id: str, tasks: BackgroundTasks, context: ContextDep, submitter: SubmitterDep) -> SubmissionPublic:
+    """Try a submission now that waits for its storage or for room, instead of at retry_at."""
+    with context.database.write() as session:
+        submission = find_submission(session, submission_id)
+        if not (unpark_submission(session, submission_id) or _stop_waiting_for_room(session, submission_id)):
+            raise ApiError(
+                HTTPStatus.CONFLICT, ProblemReason.NOT_WAITING, f"it is {submission.state}, and waits for no new try"
+            )
+        record(session, submitter, "submission.retry", submission_id)
+        session.flush()
+        session.refresh(submission)
+        answered = describe(session, submission)
+    if submission.state == SubmissionState.ACCEPTED:
+        tasks.add_task(announce, context.queue, submission_id)
+    # The batches of one that runs again wait for their turn in the database: the reconciler gives it to them.
+    return answered
 
 
 def answer(
@@ -116,74 +154,22 @@ def answer(
             return describe(session, find_submission(session, submission.id))
     # After the answer: a broker that is slow or away does not keep anybody waiting.
     tasks.add_task(announce, context.queue, submission.id)
-    return SubmissionPublic(
-        **_summarise(submission, Counts()).model_dump(), listed=False, failures={}, images_per_s=None, eta_s=None
+    return describe_new(submission)
+
+
+def _stop_waiting_for_room(session: Session, submission_id: str) -> bool:
+    """Have an accepted submission listed at once that was put off; False where it was not."""
+    put_off = (
+        col(Submission.id) == submission_id,
+        col(Submission.state) == SubmissionState.ACCEPTED,
+        col(Submission.retry_at).is_not(None),
     )
+    statement = update(Submission).where(*put_off).values(retry_at=None, reason=None, detail=None)
+    return bool(execute_dml(session, statement))
 
 
-def find_submission(session: Session, submission_id: str) -> Submission:
-    """Find a submission.
-
-    Raises:
-        ApiError: there is none (404).
-    """
-    submission = session.get(Submission, submission_id) if _ID.fullmatch(submission_id) else None
-    if submission is None:
-        raise not_found("submission")
-    return submission
-
-
-def read_submissions(
-    session: Session, *, state: SubmissionState | None, lane: Lane | None, cursor: str | None, limit: int
-) -> SubmissionPage:
-    """Read one page of submissions, newest first: their ids sort by time."""
-    query = select(Submission).order_by(col(Submission.id).desc()).limit(limit + 1)
-    if state is not None:
-        query = query.where(col(Submission.state) == state)
-    if lane is not None:
-        query = query.where(col(Submission.lane) == lane)
-    if cursor is not None:
-        query = query.where(col(Submission.id) < cursor)
-    rows = list(session.exec(query))
-    shown = rows[:limit]
-    counts = count_images(session, [row.id for row in shown])
-    return SubmissionPage(
-        submissions=[_summarise(row, counts[row.id]) for row in shown],
-        next_cursor=shown[-1].id if len(rows) > limit else None,
-    )
-
-
-def describe(session: Session, submission: Submission) -> SubmissionPublic:
-    """Put a submission and its progress into the wire format."""
-    progress = measure_progress(session, submission, utc_now())
-    return SubmissionPublic(
-        **_summarise(submission, progress.counts).model_dump(),
-        listed=is_listed(submission),
-        failures=progress.failures,
-        images_per_s=progress.images_per_s,
-        eta_s=progress.eta_s,
-    )
-
-
-def _summarise(submission: Submission, counts: Counts) -> SubmissionSummary:
-    return SubmissionSummary(
-        id=submission.id,
-        state=submission.state,
-        lane=submission.lane,
-        source=submission.source,
-        folder=readable(submission.folder),
-        submitter=submission.submitter,
-        created_at=submission.created_at,
-        finished_at=submission.finished_at,
-        reason=submission.reason,
-        detail=submission.detail,
-        counts=CountsPublic(
-            total=counts.total,
-            pending=counts.pending,
-            benign=counts.benign,
-            malignant=counts.malignant,
-            uncertain=counts.uncertain,
-            failed=counts.failed,
-            skipped=counts.skipped,
-        ),
-    )
+def _resolve(folder: str, settings: Settings) -> str:
+    if is_address(folder):
+        # Not looked at here: the API need not have the credentials of the workers.
+        return str(resolve_address(folder, settings.remote_roots))
+    return path_to_text(os.fsencode(resolve_folder(os.fsdecode(text_to_path(folder)), settings.roots)))

@@ -1,6 +1,7 @@
 """/v1/submissions/upload: hand in images themselves, where they are on no storage that the workers see."""
 
 import os
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -11,18 +12,21 @@ from fastapi.concurrency import run_in_threadpool
 
 from api.admission import Admission, admit, find_replayed, hash_request
 from api.context import Context, ContextDep, SubmitterDep
+from api.disk import check_disk
 from api.multipart import Receiver, make_receiver
 from api.problems import ApiError, Problem, ProblemReason
+from api.rights import needs
 from api.routes.submissions import IdempotencyKey, answer
 from api.schemas import SubmissionPublic
 from api.upload_folder import UploadFolder, UploadLimits, invalid, too_large
+from core.access import Scope
 from core.lanes import Lane
 from core.paths import path_to_text
 from core.settings import Settings
 from core.tables import Submission, new_id
 
 log = structlog.get_logger(__name__)
-router = APIRouter(prefix="/v1/submissions", tags=["submissions"])
+router = APIRouter(prefix="/v1/submissions", tags=["submissions"], dependencies=[needs(Scope.SUBMIT)])
 
 # Bytes gathered before a thread writes them: fewer hops, and all that an upload holds in memory.
 _PIECE_BYTES = 2**20
@@ -69,8 +73,11 @@ async def upload_submission(
         submitter=submitter,
         idempotency_key=idempotency_key,
     )
+    # Before the body is read: who sends gigabytes should not send them for nothing.
+    await run_in_threadpool(_check_announced, request, context.settings)
     target = context.settings.uploads_dir / submission.id
-    folder = await run_in_threadpool(UploadFolder, target, _limits(context.settings))
+    check_room = partial(check_disk, context.settings)
+    folder = await run_in_threadpool(UploadFolder, target, _limits(context.settings), check_room)
     try:
         await _receive(request, folder, context.settings)
         admission = await run_in_threadpool(_admit, context, submission, folder, target)
@@ -88,10 +95,15 @@ async def upload_submission(
     return await run_in_threadpool(answer, admission, request, response, tasks, context)
 
 
-async def _receive(request: Request, folder: UploadFolder, settings: Settings) -> None:
+def _check_announced(request: Request, settings: Settings) -> None:
     length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > settings.max_upload_bytes + settings.max_upload_files * 1024:
+    announced = int(length) if length.isdecimal() else 0
+    if announced > settings.max_upload_bytes + settings.max_upload_files * 1024:
         raise too_large(f"an upload may have {settings.max_upload_bytes} bytes")
+    check_disk(settings, announced)
+
+
+async def _receive(request: Request, folder: UploadFolder, settings: Settings) -> None:
     receiver: Receiver = make_receiver(
         request.headers.get("content-type", ""), folder, settings.max_upload_bytes, settings.max_upload_files
     )
