@@ -7,11 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
-from core.bundle import find_serving_folder, load_bundle
+from core.activation import find_active_bundle, read_active
+from core.archive_file import ArchiveFileError, read_archive_file
+from core.bundle import load_bundle, read_manifest
 from core.database import Database
-from core.errors import HistobatchError
+from core.errors import ConfigurationError, HistobatchError
 from core.queue import WorkQueue
+from core.serving_tables import ModelActivation
 from core.settings import Settings, read_settings
 
 _FREE_BYTES = 2 * 2**30
@@ -70,14 +74,43 @@ def _python(_: Settings) -> str:
 
 def _engine(settings: Settings) -> str:
     from worker.engines.choice import choose_engine
+    from worker.engines.place import engines_folder
+    from worker.engines.refusals import read_refusal
 
     choice = choose_engine(settings)
+    refusal = read_refusal(engines_folder(settings))
+    if refusal is not None and choice.kind.startswith("tensorrt"):
+        raise Fault(
+            f"{refusal.engine} was refused at {refusal.at:%Y-%m-%d %H:%M:%S} UTC and another serves: {refusal.why}",
+            "see docs/gpu.md; `histobatch engines prune --all` has the worker build anew",
+        )
     return f"{choice.kind}: {choice.why}"
 
 
-def _model(settings: Settings) -> str:
-    bundle = load_bundle(find_serving_folder(settings))
-    return f"{bundle.model_version}, every file as its manifest says"
+def check_model(settings: Settings) -> str:
+    """Verify the bundle of the model that serves, and say who made it that."""
+    active = _read_active(settings)
+    bundle = load_bundle(find_active_bundle(settings, active))
+    said = f"{bundle.model_version}, every file as its manifest says"
+    if active is None:
+        return said
+    said += f"; activated by {active.who}"
+    if settings.model is None or read_manifest(settings.model).model_version == active.model_version:
+        return said
+    return f"{said}, which goes before HISTOBATCH_MODEL ({settings.model})"
+
+
+def _read_active(settings: Settings) -> ModelActivation | None:
+    try:
+        database = Database(settings.database)
+        try:
+            with database.read() as session:
+                return read_active(session)
+        finally:
+            database.close()
+    except (SQLAlchemyError, ConfigurationError):
+        # The database has a check of its own; without it the model of the settings is looked at.
+        return None
 
 
 def _database(settings: Settings) -> str:
@@ -102,6 +135,7 @@ def _queue(settings: Settings) -> str:
     try:
         queue.ping()
         depths = queue.depths()
+        may_evict = queue.may_evict()
     except Exception as error:  # the client raises its own types
         raise Fault(
             f"the broker does not answer ({type(error).__name__})",
@@ -109,7 +143,24 @@ def _queue(settings: Settings) -> str:
         ) from error
     finally:
         queue.close()
+    if may_evict:
+        raise Fault("the broker drops messages when its memory is full", "set its maxmemory-policy to noeviction")
     return "answers; waiting: " + ", ".join(f"{name} {number}" for name, number in depths.items())
+
+
+def _decoding(settings: Settings) -> str:
+    """A hint: what limits is no fault."""
+    from cli.bottleneck import describe_pace, measure_pace
+
+    processes = settings.decode_processes or len(os.sched_getaffinity(0))
+    try:
+        database = Database(settings.database)
+        with database.read() as session:
+            pace = describe_pace(measure_pace(session, processes, settings.gpu_streams))
+        database.close()
+    except Exception as error:  # drivers raise their own types
+        raise Fault(f"the stage timings cannot be read ({type(error).__name__})", "see database") from error
+    return pace
 
 
 def _roots(settings: Settings) -> str:
@@ -123,6 +174,16 @@ def _roots(settings: Settings) -> str:
     return ", ".join(str(root) for root in settings.roots)
 
 
+def _archives(settings: Settings) -> str:
+    if settings.archives_file is None:
+        return "defined by the API and the command line only (HISTOBATCH_ARCHIVES_FILE names a file)"
+    try:
+        definitions = read_archive_file(settings.archives_file, settings)
+    except ArchiveFileError as error:
+        raise Fault(str(error), "correct it; until then its archives stay as they are") from error
+    return f"{len(definitions)} in the file of archives"
+
+
 def _disk(settings: Settings) -> str:
     folder = settings.data_dir
     while not folder.exists():
@@ -130,13 +191,13 @@ def _disk(settings: Settings) -> str:
     if not os.access(folder, os.W_OK):
         raise Fault(f"{folder} cannot be written", "grant this user write access, or set HISTOBATCH_DATA_DIR")
     free = shutil.disk_usage(folder).free
-    if free < _FREE_BYTES:
+    if free < max(_FREE_BYTES, settings.min_free_bytes):
         raise Fault(f"{free / 2**30:.1f} GiB are free at {folder}", "free some, or move HISTOBATCH_DATA_DIR")
     return f"{free / 2**30:.0f} GiB free at {folder}"
 
 
 def _clock(settings: Settings) -> str:
-    """Leases are compared across machines: their clocks must agree far better than a lease is long."""
+    """Times of tries, rates and ETAs are compared across machines; leases are not, so seconds do no harm."""
     queue = WorkQueue(settings)
     try:
         offset_s = queue.clock_offset_s()
@@ -152,10 +213,12 @@ def _clock(settings: Settings) -> str:
 _CHECKS = (
     Check("python", _python),
     Check("engine", _engine),
-    Check("model", _model),
+    Check("model", check_model),
     Check("database", _database),
+    Check("decoding", _decoding),
     Check("queue", _queue),
     Check("roots", _roots),
+    Check("archives", _archives),
     Check("disk", _disk),
     Check("clock", _clock),
 )

@@ -4,7 +4,7 @@ import typer
 
 
 def doctor() -> None:
-    """Check Python, engine, model, database, queue, roots, disk and clock; exits 1 if something is wrong."""
+    """Check Python, engine, model, database, decoding, queue, roots, archives, disk, clock; exits 1 if one is wrong."""
     from rich.console import Console
 
     from cli.checks import run_checks

@@ -24,6 +24,7 @@ class Programs:
     def __init__(self, logs: Path) -> None:
         self._logs = logs
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: dict[str, tuple[Mapping[str, str], Sequence[str]]] = {}
 
     def __enter__(self) -> "Programs":
         return self
@@ -33,7 +34,8 @@ class Programs:
 
     def start(self, name: str, environment: Mapping[str, str], arguments: Sequence[str] = ()) -> None:
         """Start a program in a session of its own, so that Ctrl-C reaches only us and we end it in order."""
-        with (self._logs / f"{name}.log").open("wb") as log:
+        self._started[name] = environment, arguments
+        with (self._logs / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-m", "cli.main", name, *arguments],
                 env=dict(environment),
@@ -49,10 +51,16 @@ class Programs:
         return self._running[name].pid
 
     def check(self) -> None:
-        """Raise ProgramDied, with the last line of its log, for the first program that has ended."""
-        for name, process in self._running.items():
+        """Start again what asks for it by its exit status.
+
+        Raises:
+            ProgramDied: another program has ended; with the last line of its log.
+        """
+        for name, process in list(self._running.items()):
             status = process.poll()
-            if status is not None:
+            if status == os.EX_TEMPFAIL:  # a worker that is of no use any more asks so for a fresh one
+                self.start(name, *self._started[name])
+            elif status is not None:
                 log = self._logs / f"{name}.log"
                 lines = log.read_text(errors="replace").strip().splitlines()
                 raise ProgramDied(

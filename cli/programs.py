@@ -9,6 +9,9 @@ import typer
 from core.log import configure_logging
 from core.settings import Settings, read_settings
 
+# For answers under way when the API is stopped.
+_API_GRACE_S = 5
+
 
 def worker() -> None:
     """Classify what the queues hold, until stopped."""
@@ -41,7 +44,15 @@ def api() -> None:
 
     from api.app import create_app
 
-    uvicorn.run(create_app(settings), host=settings.api_host, port=settings.api_port, log_config=None, access_log=False)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.api_host,
+        port=settings.api_port,
+        log_config=None,
+        access_log=False,
+        # Who follows a submission by events would otherwise keep the API from stopping.
+        timeout_graceful_shutdown=_API_GRACE_S,
+    )
 
 
 def broker(

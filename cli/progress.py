@@ -1,6 +1,7 @@
 """Show a submission's progress, and its results as a table."""
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
@@ -20,6 +21,8 @@ def follow(
     client: ApiClient, submission_id: str, console: Console, on_first_outcome: Callable[[], None] = lambda: None
 ) -> SubmissionPublic:
     """Draw a progress bar with rate and ETA until the submission has ended; return its last state.
+
+    A submission that waits, for storage or for room, has not ended: the bar says what for.
 
     Args:
         on_first_outcome: called once, when the first image has an outcome.
@@ -42,13 +45,32 @@ def follow(
                 on_first_outcome()
             progress.update(
                 task,
-                description=str(submission.state),
+                description=say_state(submission),
                 total=counts.total if submission.listed else None,
                 completed=counts.total - counts.pending,
                 rate=f"{submission.images_per_s:.0f} images/s" if submission.images_per_s else "",
                 eta=f"ETA {_duration(submission.eta_s)}" if submission.eta_s is not None else "",
             )
     return submission
+
+
+def say_state(submission: SubmissionPublic) -> str:
+    """Name the state; of a submission that waits, instead, what for and until when."""
+    if submission.retry_at is None:
+        return str(submission.state)
+    why = (submission.reason or submission.state).replace("_", " ")
+    return f"{why}, next try at {submission.retry_at.astimezone(UTC):%H:%M:%S} UTC"
+
+
+def print_state(submission: SubmissionPublic, console: Console) -> None:
+    """Print where a submission stands, and of one that waits why, until when, and what can be done."""
+    lines = [f"{submission.id}  {submission.state}  lane {submission.lane}"]
+    if submission.reason:
+        lines.append(f"  {submission.reason}: {submission.detail or ''}")
+    if submission.retry_at:
+        moment = submission.retry_at.astimezone(UTC)
+        lines.append(f"  next try at {moment:%Y-%m-%d %H:%M:%S} UTC; to try now: histobatch retry {submission.id}")
+    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def print_items(items: Iterable[ItemPublic], console: Console, *, thresholds: Mapping[str, float], limit: int) -> None:
