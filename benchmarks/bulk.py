@@ -22,10 +22,12 @@ from PIL import Image
 
 from benchmarks.images import write_png_copies
 from benchmarks.stack import running_stack
+from core.database import Database
 from core.paths import path_to_text
 from core.settings import read_settings
+from core.storage.local import LocalStorage
 from worker.context import open_context
-from worker.pipeline import Pipeline, Source, WorkItem
+from worker.pipeline import KnownResult, Pipeline, WorkItem
 
 
 def main() -> None:
@@ -75,13 +77,28 @@ def _write_tiny(folder: Path, number: int) -> list[Path]:
 
 
 def _bare_pipeline(folder: Path, paths: list[Path]) -> float:
-    context = open_context(read_settings())
+    settings = read_settings().model_copy(update={"database_url": f"sqlite:///{folder.parent / 'bare.db'}"})
+    database = Database(settings.database)
+    database.migrate()
+    database.close()
+    context = open_context(settings)
     items = [WorkItem(index, path_to_text(path.name.encode())) for index, path in enumerate(paths)]
-    source = Source(str(folder).encode(), (folder.parent,))
+    storage = LocalStorage(str(folder).encode(), (folder.parent,))
     size = context.settings.batch_size
     start = time.perf_counter()
+    serving = context.slot.current
+    if serving is None:
+        raise SystemExit("the model that serves does not load")
     for first in range(0, len(items), size):
-        pipeline = Pipeline(context, source, look_up=lambda _: {}, keep_going=lambda: None)
+        pipeline = Pipeline(
+            context,
+            serving,
+            storage,
+            look_up=lambda _: {},
+            store=lambda images: {image.content_hash: KnownResult(0, "benign") for image in images},
+            keep_going=lambda: None,
+            waiting_for_storage=contextlib.nullcontext,
+        )
         pipeline.run(items[first : first + size])
     elapsed_s = time.perf_counter() - start
     context.close()

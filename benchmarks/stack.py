@@ -52,6 +52,7 @@ def running_stack(scratch: Path, images: Path, **settings: str) -> Iterator[Stac
         "HISTOBATCH_ROOTS": str(images),
         "HISTOBATCH_API_HOST": "127.0.0.1",
         "HISTOBATCH_API_PORT": str(api_port),
+        "HISTOBATCH_RATE_LIMIT": "off",
         **settings,
     }
     with Programs(scratch) as programs:
