@@ -1,20 +1,45 @@
 """Real parts that tests share: databases, a broker, settings. A missing part skips here and fails in CI."""
 
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Connection, create_engine, text
+from xdist.scheduler import LoadScopeScheduling
 
 from core.database import Database
 from core.settings import PROJECT, Settings
 
 SAMPLES = PROJECT / "samples"
+# Where several processes share the tests: these are long, wait most of the time, and share nothing within a module.
+_SPREAD = ("tests/faults/", "tests/integration/worker/")
+# These run the demo, which keeps its files in one folder of the project.
+_TOGETHER = "tests/acceptance/"
+
+
+class _Scheduling(LoadScopeScheduling):
+    """Says which tests one process must run: those of a module share its fixtures."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith(_SPREAD):
+            return nodeid
+        return _TOGETHER if nodeid.startswith(_TOGETHER) else nodeid.split("::", 1)[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Share the tests among processes (`-n N`) by the rule above.
+
+    xdist's own groups (`--dist loadgroup`) are silently without effect beside pytest 9.2.
+    """
+    return _Scheduling(config, log)
 
 
 def missing_part(what: str) -> None:
@@ -30,6 +55,17 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith("HISTOBATCH_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_log_into_the_past() -> Iterator[None]:
+    """A program that ran in this process leaves no handler that writes to what the test captured."""
+    root = logging.getLogger()
+    before = root.handlers[:]
+    yield
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
@@ -82,24 +118,64 @@ def postgres_server() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file with the newest tables, to be copied: making them takes long beside what most tests do."""
+    file = tmp_path_factory.mktemp("migrated") / "histobatch.db"
+    _migrate(f"sqlite:///{file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def migrated_database(postgres_server: str) -> str:
+    """The name of a PostgreSQL database with the newest tables, to be copied."""
+    name = "migrated"
+    with _administering(postgres_server) as admin:
+        admin.execute(text(f"CREATE DATABASE {name}"))
+        _migrate(_address(postgres_server, name))
+        admin.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+    return name
+
+
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """A fresh SQLite file's URL."""
+def sqlite_url(tmp_path: Path, migrated_file: Path) -> str:
+    """The URL of a SQLite file with the newest tables and no rows."""
+    shutil.copyfile(migrated_file, tmp_path / "histobatch.db")
     return f"sqlite:///{tmp_path / 'histobatch.db'}"
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> Iterator[str]:
-    """A fresh PostgreSQL database's URL."""
-    name = f"test_{uuid4().hex}"
-    admin = create_engine(_with_driver(postgres_server), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    parts = urlsplit(_with_driver(postgres_server))
-    yield urlunsplit(parts._replace(path=f"/{name}"))
-    with admin.connect() as connection:
-        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-    admin.dispose()
+def sqlite(sqlite_url: str) -> Iterator[Database]:
+    """An open SQLite database with the newest tables, for rules that do not depend on which."""
+    opened = Database(sqlite_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, migrated_database: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database with the newest tables and no rows."""
+    with _database_of(postgres_server, f"TEMPLATE {migrated_database}") as url:
+        yield url
+
+
+@pytest.fixture
+def empty_sqlite_url(tmp_path: Path) -> str:
+    """The URL of a SQLite file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'empty.db'}"
+
+
+@pytest.fixture
+def empty_postgres_url(postgres_server: str) -> Iterator[str]:
+    """The URL of a PostgreSQL database without tables."""
+    with _database_of(postgres_server, "") as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """Each supported database in turn, without tables."""
+    return str(request.getfixturevalue(f"empty_{request.param}_url"))
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -112,9 +188,26 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def database(database_url: str) -> Iterator[Database]:
     """An open database with the newest tables."""
     opened = Database(database_url)
-    opened.migrate()
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A running Chromium; no longer than a module, because its driver occupies the process' event loop."""
+    executable = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if executable is None:
+        missing_part("Chromium (set CHROMIUM to its path)")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        missing_part("playwright")
+    quiet = ("background-networking", "component-update", "sync")
+    arguments = ["--no-sandbox", "--disable-gpu", *(f"--disable-{what}" for what in quiet)]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
@@ -131,6 +224,33 @@ def settings(tmp_path: Path, images_root: Path, sqlite_url: str, redis_url: str)
     return Settings(
         data_dir=tmp_path / "data", database_url=sqlite_url, redis_url=redis_url, roots=(images_root,), engine="fake"
     )
+
+
+def _migrate(url: str) -> None:
+    database = Database(url)
+    database.migrate()
+    database.close()
+
+
+@contextmanager
+def _database_of(server: str, how: str) -> Iterator[str]:
+    name = f"test_{uuid4().hex}"
+    with _administering(server) as admin:
+        admin.execute(text(f"CREATE DATABASE {name} {how}"))
+        yield _address(server, name)
+        admin.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@contextmanager
+def _administering(server: str) -> Iterator[Connection]:
+    engine = create_engine(_with_driver(server), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()
+
+
+def _address(server: str, name: str) -> str:
+    return urlunsplit(urlsplit(_with_driver(server))._replace(path=f"/{name}"))
 
 
 def _with_driver(url: str) -> str:

@@ -104,6 +104,30 @@ def _is_trainers_openvino(module: str, package: str) -> bool:
     return (module, package) == ("trainer.quantise", "openvino")
 
 
+def _writes_a_state(node: ast.AST) -> bool:
+    """Whether a node assigns to .state, or is an UPDATE with a state among its values."""
+    if isinstance(node, ast.Assign):
+        return any(isinstance(target, ast.Attribute) and target.attr == "state" for target in node.targets)
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "values"):
+        return False
+    called = {
+        inner.func.id for inner in ast.walk(node) if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name)
+    }
+    return "update" in called and any(keyword.arg == "state" for keyword in node.keywords)
+
+
+def test_states_move_in_one_place():
+    """core.transitions knows which moves are legal. One other file writes the outcomes of a batch's images at once."""
+    writers = {
+        path.relative_to(PROJECT).as_posix()
+        for program in ("core", "worker", "api", "cli")
+        for path in (PROJECT / program).rglob("*.py")
+        if "migrations" not in path.parts
+        and any(_writes_a_state(node) for node in ast.walk(ast.parse(path.read_text())))
+    }
+    assert writers == {"core/transitions.py", "worker/batches.py"}
+
+
 _REFUSE_HEAVY = """
 import importlib.abc, sys
 

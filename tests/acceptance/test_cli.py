@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from benchmarks.stack import Stack, running_stack
 from core.settings import PROJECT
@@ -116,8 +117,10 @@ def test_doctor_finds_a_healthy_system_healthy(stack: Stack) -> None:
     [
         ("HISTOBATCH_REDIS_URL", "redis://127.0.0.1:9/0", "queue", "start Redis"),
         ("HISTOBATCH_ROOTS", "/no/such/root", "roots", "mount the storage"),
+        ("HISTOBATCH_ARCHIVES_FILE", "/no/such/file", "archives", "correct it"),
         ("HISTOBATCH_MODELS", "/no/such/models", "model", "HISTOBATCH_MODEL"),
         ("HISTOBATCH_ENGINE", "tensorrt", "engine", "tensorrt"),
+        ("HISTOBATCH_MIN_FREE_BYTES", str(2**60), "disk", "free some"),
         ("HISTOBATCH_DATABASE_URL", "sqlite:////proc/nowhere/x.db", "database", "HISTOBATCH_DATABASE_URL"),
     ],
 )
@@ -130,6 +133,19 @@ def test_doctor_names_what_is_wrong_and_how_to_mend_it(
     wrong = finished.stdout[finished.stdout.index(f"{part:9}WRONG") :]
     assert mend in wrong
     assert "Traceback" not in finished.stderr
+
+
+def test_doctor_warns_of_a_broker_that_drops_messages(stack: Stack) -> None:
+    """Below a memory limit, Redis' other policies evict what waits."""
+    broker = Redis.from_url(stack.environment["HISTOBATCH_REDIS_URL"])
+    broker.config_set("maxmemory", "1gb")
+    broker.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        finished = _histobatch("doctor")
+    finally:
+        broker.config_set("maxmemory", 0)
+    assert finished.returncode == 1
+    assert "noeviction" in finished.stdout
 
 
 def test_wrong_setting_is_one_line_that_names_the_variable(stack: Stack) -> None:

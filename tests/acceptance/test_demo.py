@@ -85,12 +85,12 @@ def test_own_folder_with_a_broken_file_names_the_reason(tmp_path: Path) -> None:
     assert re.search(r"good\.png.*(benign|malignant)", finished.stdout)
 
 
-def test_own_broker_and_database_are_used(redis_url: str, postgres_url: str) -> None:
+def test_own_broker_and_database_are_used(redis_url: str, empty_postgres_url: str) -> None:
     """REDIS_URL and DATABASE_URL name servers that stand in for the embedded ones, and the rows are there after."""
-    plain_url = postgres_url.replace("+psycopg", "")  # as other programs write it
+    plain_url = empty_postgres_url.replace("+psycopg", "")  # as other programs write it
     finished = _run("--once", REDIS_URL=redis_url, DATABASE_URL=plain_url)
     assert finished.returncode == 0, finished.stdout + finished.stderr
-    database = Database(postgres_url)
+    database = Database(empty_postgres_url)
     with database.read() as session:
         states = session.exec(select(Submission.state)).all()
         results = session.exec(select(func.count()).select_from(Result)).one()

@@ -13,6 +13,7 @@ from sqlmodel import func, select
 from core.bundle import newest_bundle_folder
 from core.database import Database
 from core.errors import BundleError
+from core.lanes import Lane
 from core.queue import WorkQueue
 from core.settings import Settings
 from core.states import ItemState, SubmissionState
@@ -116,7 +117,9 @@ def test_a_night_of_images_with_broken_ones(serving, images_root, tmp_path, redi
     assert all(0 <= result.probability <= 1 for result in results)
     assert np.std([result.probability for result in results]) > 0.001, "every image got the same answer"
     assert_counters_are_exact(database, mine)
-    assert set(queue.depths().values()) == {0}
+    depths = queue.depths()
+    # In the queue of control, beat may have left what the worker did not hear any more.
+    assert [depths[lane] for lane in Lane] == [0, 0, 0]
     assert peak_bytes < _MEMORY_LIMIT_BYTES
     assert Redis.from_url(redis_url).hlen("unacked") == 0
     queue.close()

@@ -26,9 +26,29 @@ ELSEWHERE = {
         TRAINER_TESTS,
         "test_a_run_folder_holds_what_explains_it",
     ),
+    ".venv/bin/histobatch dataset BREAKHIS --out runs/dataset": (
+        "integration/trainer/test_dataset_command.py",
+        "test_a_zip_is_described_and_its_images_are_cached",
+    ),
+    ".venv/bin/histobatch evaluate runs/mine": (
+        "integration/trainer/test_evaluate.py",
+        "test_a_run_is_judged_again_by_the_command",
+    ),
+    ".venv/bin/histobatch report runs/mine": (
+        "integration/trainer/test_report.py",
+        "test_the_page_names_the_commands_that_make_it_again",
+    ),
+    ".venv/bin/histobatch compare BREAKHIS --out runs/compared --recipe smoke": (
+        "integration/trainer/test_compare_command.py",
+        "test_the_smoke_recipe_judges_one_fold",
+    ),
     ".venv/bin/histobatch export runs/mine --name my-model --version 1.0.0": (
         TRAINER_TESTS,
         "test_the_int8_graph_runs_in_the_workers_engine",
+    ),
+    ".venv/bin/histobatch compile models/histobatch-breakhis-0.2.0 --target tensorrt-rtx": (
+        "integration/engines/test_compile_command.py",
+        "test_an_engine_lies_beside_its_manifest_and_its_build_log",
     ),
 }
 # This very run: CI calls it, and test_ci_calls_the_test_command holds that.
@@ -38,10 +58,14 @@ SHORTENED = {
     ".venv/bin/python -m benchmarks.end_to_end": " --images 16 --rounds 1",
     ".venv/bin/python -m benchmarks.bulk": " --images 64 --photos 16",
 }
+FAULTS = {"scripts/faults": " --seed 1 --database sqlite --part kills --images 200"}
 AGAINST_A_STACK = {
     ".venv/bin/histobatch doctor",
     ".venv/bin/histobatch submit FOLDER --wait",
     ".venv/bin/histobatch results SUBMISSION --format csv",
+    '.venv/bin/histobatch archives add NAME FOLDER --schedule "0 22 * * *" --window 22:00-06:00',
+    ".venv/bin/histobatch archives scan NAME --wait",
+    ".venv/bin/histobatch archives report NAME --format html --output report.html",
 }
 
 
@@ -53,7 +77,7 @@ def _sh(line: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_is_run_by_a_test() -> None:
     """A command that is added to the README must be added here, and the other way round."""
-    assert set(LINES) == set(ELSEWHERE) | THIS_RUN | set(SHORTENED) | AGAINST_A_STACK
+    assert set(LINES) == set(ELSEWHERE) | THIS_RUN | set(SHORTENED) | set(FAULTS) | AGAINST_A_STACK
     for file, name in ELSEWHERE.values():
         assert f"def {name}(" in (PROJECT / "tests" / file).read_text(encoding="utf-8")
 
@@ -72,13 +96,23 @@ def test_benchmark_prints_its_ratio(command: str) -> None:
     assert re.search(r"share of the limit: \d+%|queue and database: -?\d+\.\d+ ms", finished.stdout)
 
 
+@pytest.mark.parametrize("command", FAULTS)
+def test_breaking_the_system_prints_what_was_lost(command: str) -> None:
+    """Twenty kills during 200 images: the table says that all of them have one outcome."""
+    finished = _sh(command + FAULTS[command])
+    assert re.search(r"images with one outcome\s*│ 200\s*│ 200\s*│ pass", finished.stdout), finished.stdout[-3000:]
+    # Batches of 20 make much of 200 images be under way at a kill, so that only the share computed again may fail.
+    assert re.search(r"doubled\s*│ 0\s*│ 0\s*│ pass", finished.stdout)
+
+
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A running system with one image below its root."""
     before = dict(os.environ)
     folder = tmp_path / "images" / "case"
     folder.mkdir(parents=True)
-    shutil.copy(next((PROJECT / "samples").glob("*.jpg")), folder)
+    copied = shutil.copy(next((PROJECT / "samples").glob("*.jpg")), folder)
+    os.utime(copied, (0, 0))  # as old as files of an archive are
     with running_stack(tmp_path, tmp_path / "images", HISTOBATCH_ENGINE="fake") as running:
         yield running
     os.environ.clear()
@@ -95,6 +129,19 @@ def test_commands_for_a_permanent_installation_work(stack: Stack) -> None:
     results = _sh(command.replace("SUBMISSION", submitted.stdout.strip()))
     assert results.returncode == 0, results.stderr
     assert next(folder.iterdir()).name in results.stdout
+
+
+def test_commands_for_an_archive_work(stack: Stack, tmp_path: Path) -> None:
+    """An archive is added, scanned at once whatever its window says, and its report names the image."""
+    folder, report = stack.images / "case", tmp_path / "report.html"
+    image = next(folder.iterdir()).name
+    commands = [line for line in LINES if " archives " in line]
+    assert len(commands) == 3
+    for command in commands:
+        line = command.replace("NAME", "pathology").replace("FOLDER", str(folder))
+        done = _sh(line.replace("report.html", str(report)))
+        assert done.returncode == 0, done.stderr
+    assert image in report.read_text()
 
 
 def test_every_link_leads_to_a_file() -> None:

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from core.settings import PROJECT, Settings
@@ -18,6 +19,24 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout_s} s in vain: {what}")
         time.sleep(0.05)
+
+
+def stands_still(pid: int) -> bool:
+    """Whether SIGSTOP has reached all threads of a process: until then one may still take a lock."""
+    threads = Path(f"/proc/{pid}/task").glob("*/stat")
+    return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
+
+
+def run_histobatch(*arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as users type it, to its end, on a terminal wide enough for its tables."""
+    return subprocess.run(
+        [sys.executable, "-m", "cli.main", *map(str, arguments)],
+        cwd=PROJECT,
+        env=os.environ | {"COLUMNS": "200"} | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 class Program:
@@ -48,6 +67,21 @@ class Program:
         if self.process.poll() is None:
             self.process.send_signal(how)
         return self.process.wait(timeout_s)
+
+
+@contextmanager
+def programs_in(folder: Path) -> Iterator[Callable[..., Program]]:
+    """Start programs that log into a folder; whatever still runs at the end is killed."""
+    started: list[Program] = []
+
+    def begin(name: str, settings: Settings, **changes: object) -> Program:
+        started.append(Program(name, settings, folder / f"{name}-{len(started)}.log", **changes))
+        return started[-1]
+
+    yield begin
+    for one in started:
+        one.process.kill()
+        one.process.wait()
 
 
 def _variables(settings: Settings, changes: dict[str, object]) -> dict[str, str]:

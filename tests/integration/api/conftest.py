@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.database import Database
 from core.settings import Settings
 from tests.integration.api.server import Api, running, write_bundle
+from tests.integration.api.visits import Visit
 
 
 @pytest.fixture
@@ -26,15 +28,6 @@ def api_settings(settings: Settings, models: Path) -> Settings:
 
 
 @pytest.fixture
-def sqlite(sqlite_url: str) -> Iterator[Database]:
-    """An open SQLite database with the newest tables."""
-    database = Database(sqlite_url)
-    database.migrate()
-    yield database
-    database.close()
-
-
-@pytest.fixture
 def api(api_settings: Settings, sqlite: Database) -> Iterator[Api]:
     """A running API on SQLite, for rules that do not depend on the database."""
     with running(api_settings, sqlite) as opened:
@@ -46,3 +39,20 @@ def each_api(api_settings: Settings, database: Database, database_url: str) -> I
     """A running API on each supported database."""
     with running(api_settings.model_copy(update={"database_url": database_url}), database) as opened:
         yield opened
+
+
+@pytest.fixture
+def visit(chromium: Any, api: Api) -> Iterator[Visit]:
+    """A fresh page; any console error or foreign request fails the test at its end."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    opened = Visit(page, str(api.http.base_url).rstrip("/"))
+    page.on("console", opened.note_message)
+    page.on("pageerror", lambda error: opened.errors.append(str(error)))
+    page.on("requestfailed", lambda request: opened.errors.append(f"{request.url} {request.failure}"))
+    page.on("request", opened.note_request)
+    yield opened
+    page.goto("about:blank")
+    context.close()
+    assert [error for error in opened.errors if "ERR_ABORTED" not in error] == []
+    assert opened.foreign == []

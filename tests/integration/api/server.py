@@ -11,14 +11,16 @@ from pathlib import Path
 import httpx
 import uvicorn
 from sqlalchemy import insert
+from sqlmodel import col, select
 
 from api.app import create_app
 from core.bundle import DataSet, DecisionRule, Manifest, Metrics, write_manifest
 from core.database import Database
+from core.errors import Reason
 from core.lanes import Lane
 from core.settings import Settings
 from core.states import BatchState, ItemState, SubmissionState
-from core.tables import Batch, Item, Result, Submission, utc_now
+from core.tables import Audit, Batch, Item, Result, Submission, utc_now
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,32 @@ def write_bundle(folder: Path, version: str) -> None:
 def add_submission(database: Database, **values: object) -> str:
     """Record a submission; returns its id."""
     fields = {"source": "folder", "folder": "/images/a", "state": SubmissionState.RUNNING} | values
+    if fields["state"] in (SubmissionState.RUNNING, SubmissionState.DONE):
+        fields = {"listed_at": utc_now()} | fields
     submission = Submission(**fields)
     with database.write() as session:
         session.add(submission)
     return submission.id
+
+
+def add_parked(database: Database, **values: object) -> str:
+    """Record a submission whose storage is away, to be tried again in five minutes; returns its id."""
+    now = utc_now()
+    parked = {
+        "state": SubmissionState.PARKED,
+        "reason": Reason.STORAGE_AWAY,
+        "detail": "the worker sees no such folder",
+        "parked_at": now,
+        "retry_at": now + timedelta(minutes=5),
+        "tries": 3,
+    }
+    return add_submission(database, **(parked | values))
+
+
+def audited(database: Database) -> list[tuple[str, str, str]]:
+    """Who did what to whom, in order."""
+    with database.read() as session:
+        return [(row.who, row.action, row.subject) for row in session.exec(select(Audit).order_by(col(Audit.number)))]
 
 
 def add_batch(database: Database, submission_id: str, **values: object) -> int:

@@ -14,7 +14,7 @@ from core.lanes import Lane
 from core.settings import Settings
 from core.states import BatchState, SubmissionState
 from core.tables import utc_now
-from tests.integration.api.server import Api, add_batch, add_submission, running
+from tests.integration.api.server import Api, add_batch, add_parked, add_submission, running
 
 _BROKEN = "redis://127.0.0.1:1/0"
 
@@ -77,6 +77,7 @@ def test_metrics_are_computed_from_the_database(each_api: Api) -> None:
     database = each_api.database
     first = add_submission(database)
     add_submission(database, state=SubmissionState.DONE)
+    add_parked(database)
     add_batch(
         database, first, images=300, benign=100, malignant=80, uncertain=60, failed=40, skipped=20, wall_ms=2000,
         decode_ms=900, infer_ms=600, expirations=1,
@@ -107,8 +108,40 @@ def test_metrics_are_computed_from_the_database(each_api: Api) -> None:
     assert found[("histobatch_batch_duration_seconds_bucket", "2.5")] == 1
     assert found[("histobatch_stage_duration_seconds_sum", "decode")] == pytest.approx(0.9)
     assert found[("histobatch_stage_duration_seconds_count", "decode")] == 300
+    assert found[("histobatch_submissions", "parked")] == 1
     assert found[("histobatch_submissions", "running")] == 1
     assert found[("histobatch_submissions", "done")] == 1
+
+
+def test_metrics_tell_where_batches_wait_and_which_lane_is_paused(each_api: Api) -> None:
+    """Batches that were sent wait at the broker, the others for their turn in the database."""
+    first = add_submission(each_api.database)
+    for sent_at in (None, None, utc_now()):
+        add_batch(each_api.database, first, images=10, state=BatchState.QUEUED, sent_at=sent_at)
+    each_api.http.post("/v1/lanes/nightly/pause")
+    found = _scrape(each_api)
+    assert found[("histobatch_batches_waiting", "bulkdatabase")] == 2
+    assert found[("histobatch_batches_waiting", "bulkbroker")] == 1
+    assert found[("histobatch_batches_waiting", "urgentdatabase")] == 0
+    assert (found[("histobatch_lane_paused", "nightly")], found[("histobatch_lane_paused", "bulk")]) == (1, 0)
+    assert found[("histobatch_intake_level", "")] == 0
+    assert found[("histobatch_data_free_bytes", "")] == pytest.approx(
+        shutil.disk_usage(each_api.settings.data_dir).free, rel=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "level"),
+    [({"max_waiting_images": 11}, 1), ({"max_waiting_images": 10}, 2), ({"min_free_bytes": 2**60}, 2)],
+    ids=["queue nearly full", "queue full", "disk low"],
+)
+def test_metrics_tell_the_level_of_intake(
+    api_settings: Settings, sqlite: Database, limits: dict[str, int], level: int
+) -> None:
+    """1 where intake slows down, 2 where it stopped."""
+    add_batch(sqlite, add_submission(sqlite), images=10, state=BatchState.QUEUED)
+    with running(api_settings.model_copy(update=limits), sqlite) as api:
+        assert _scrape(api)[("histobatch_intake_level", "")] == level
 
 
 def test_metrics_survive_a_restart(api_settings: Settings, sqlite: Database) -> None:

@@ -7,11 +7,12 @@ import json
 import pytest
 from sqlalchemy import event
 
-from api.items import ItemFilter, read_items
-from api.progress import count_failures, measure_progress
+from api.item_filter import ItemFilter
+from api.items import read_items
 from core.bundle import NOTICE
 from core.database import Database
 from core.paths import path_to_text
+from core.progress import count_failures, measure_progress
 from core.states import ItemState
 from core.tables import Result, Submission, utc_now
 from tests.integration.api.server import Api, add_batch, add_items, add_many_items, add_submission
@@ -63,6 +64,11 @@ def test_item_shows_its_outcome_and_where_it_comes_from(each_api: Api) -> None:
         "engine": "fake",
         "elapsed_ms": 2.5,
         "content_hash": f"{2:064x}",
+        "patient": None,
+        "slide": None,
+        "magnification": None,
+        "classified_at": items[2]["classified_at"],
+        "verdict": None,
     }
     assert (items[1]["state"], items[1]["reason"], items[1]["detail"]) == ("failed", "corrupt", "it ends early")
     assert items[1]["probability"] is None
@@ -163,7 +169,7 @@ def test_download_reads_in_short_transactions(each_api: Api) -> None:
     assert len({line.split(",")[1] for line in lines}) == 5000
 
 
-@pytest.mark.parametrize("name", ["items", "results.csv", "results.jsonl"])
+@pytest.mark.parametrize("name", ["items", "results.csv", "results.jsonl", "results.parquet"])
 def test_images_of_an_unknown_submission_are_not_found(api: Api, name: str) -> None:
     """A download that would be empty because there is no such submission says so."""
     answer = api.http.get(f"/v1/submissions/{'0' * 32}/{name}")
@@ -231,6 +237,7 @@ def test_status_of_a_large_submission_reads_no_images(each_api: Api) -> None:
         ItemFilter(decision="malignant"),
         ItemFilter(reason="corrupt"),
         ItemFilter(reason="corrupt", state=ItemState.FAILED),
+        ItemFilter(min_probability=0.5, model="m@1.0.0"),
     ],
 )
 def test_queries_of_images_walk_an_index(sqlite: Database, which: ItemFilter) -> None:
@@ -256,6 +263,6 @@ def test_queries_of_images_walk_an_index(sqlite: Database, which: ItemFilter) ->
             if "GROUP BY" in statement:
                 assert items.startswith("SEARCH item USING COVERING INDEX ix_item_reason"), steps
             else:
-                assert items.startswith("SEARCH item USING INDEX ix_item_"), steps
+                assert items.replace("COVERING ", "").startswith("SEARCH item USING INDEX ix_item_"), steps
             if "ORDER BY item.id" in statement:
                 assert not any("TEMP B-TREE" in step for step in steps), steps

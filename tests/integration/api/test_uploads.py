@@ -2,7 +2,9 @@
 
 import http.client
 import io
+import json
 import os
+import shutil
 import struct
 import time
 import zipfile
@@ -211,6 +213,46 @@ def test_length_beyond_the_limits_is_refused_before_it_is_sent(small: Api) -> No
     assert connection.getresponse().status == 413
     connection.close()
     _assert_nothing_left(small)
+
+
+def test_upload_is_refused_before_it_is_sent_while_the_disk_is_low(api_settings: Settings, sqlite: Database) -> None:
+    """507 with a reason and a time to come back, though not a byte of the body was sent."""
+    with running(api_settings.model_copy(update={"min_free_bytes": 2**60}), sqlite) as api:
+        connection = http.client.HTTPConnection(api.http.base_url.host, api.http.base_url.port, timeout=20)
+        connection.putrequest("POST", "/v1/submissions/upload")
+        connection.putheader("Content-Type", "application/zip")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, json.load(answer)["reason"]) == (507, "disk_low")
+        assert int(answer.headers["Retry-After"]) > 0
+        connection.close()
+        _assert_nothing_left(api)
+
+
+def test_upload_that_would_leave_too_little_free_is_refused(api_settings: Settings, sqlite: Database) -> None:
+    """The announced length counts: half of what is free may be sent where next to nothing must stay free, else not."""
+    free = shutil.disk_usage(api_settings.data_dir.parent).free
+    limits = {"min_free_bytes": int(free * 0.6), "max_upload_bytes": free}
+    with running(api_settings.model_copy(update=limits), sqlite) as api:
+        connection = http.client.HTTPConnection(api.http.base_url.host, api.http.base_url.port, timeout=20)
+        connection.putrequest("POST", "/v1/submissions/upload")
+        connection.putheader("Content-Type", "application/zip")
+        connection.putheader("Content-Length", str(free // 2))
+        connection.endheaders()
+        assert connection.getresponse().status == 507
+        connection.close()
+        assert _send_zip(api, _zip({"a.png": b"1"}))[0] == 202
+
+
+def test_what_a_killed_api_left_is_deleted_at_the_next_start(api_settings: Settings, sqlite: Database) -> None:
+    """An upload that was broken off yesterday goes; one of this moment stays."""
+    for name, age_s in ((".incoming-old", 2 * 86400), (".incoming-new", 0)):
+        folder = api_settings.uploads_dir / name
+        folder.mkdir(parents=True)
+        os.utime(folder, (time.time() - age_s,) * 2)
+    with running(api_settings, sqlite):
+        assert [path.name for path in api_settings.uploads_dir.iterdir()] == [".incoming-new"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The model that ships."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -56,9 +58,9 @@ def test_the_bundle_tells_the_truth_about_itself(bundle: Bundle) -> None:
 
 def test_the_recorded_metrics_are_those_of_the_recorded_predictions(bundle: Bundle) -> None:
     """Whoever doubts the accuracy can count it in oof.csv."""
-    lines = (bundle.folder / "report" / "oof.csv").read_text(encoding="utf-8").splitlines()[1:]
-    rows = [line.split(",") for line in lines]
+    with (bundle.folder / "report" / "oof.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
     threshold = bundle.manifest.decision.threshold
-    right = [(float(row[5]) >= threshold) == (row[1] == "1") for row in rows]
+    right = [(float(row["calibrated_probability"]) >= threshold) == (row["label"] == "1") for row in rows]
     assert len(rows) == bundle.manifest.dataset.images
     assert np.mean(right) == pytest.approx(bundle.manifest.metrics[0].values["accuracy"], abs=1e-6)

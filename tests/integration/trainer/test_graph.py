@@ -10,6 +10,7 @@ import torch
 
 from core.imaging import decode_rgb
 from tests.conftest import SAMPLES
+from trainer.calibrate import apply_temperature
 from trainer.fit import predict
 from trainer.graph import export_onnx, fuse_batch_norm
 from trainer.network import Classifier
@@ -84,6 +85,16 @@ def test_half_precision_says_what_the_network_says(
     (actual,) = session.run(["probability"], {"images": pixels[:count]})
     assert actual.dtype == np.float32
     assert np.abs(actual - predict(network, pixels[:count])).max() < 0.005
+
+
+def test_the_temperature_is_inside_the_graph(network: Classifier, pixels: np.ndarray, tmp_path: Path) -> None:
+    """Logits leave divided, so that every engine gives calibrated probabilities; the network stays as it was."""
+    before = predict(network, pixels)
+    export_onnx(network, tmp_path / "model.onnx", "fp32", temperature=2.5)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (actual,) = session.run(["probability"], {"images": pixels})
+    assert np.allclose(actual, apply_temperature(before, 2.5), atol=1e-4)
+    assert np.array_equal(predict(network, pixels), before)
 
 
 def test_folding_batch_norm_changes_no_answer(network: Classifier, pixels: np.ndarray) -> None:

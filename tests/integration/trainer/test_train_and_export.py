@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,24 +16,13 @@ from torchvision.models import resnet50
 from cli.training import export, require_trainer
 from core.bundle import NOTICE, load_bundle
 from core.errors import ConfigurationError
-from core.settings import PROJECT
+from tests.assets.programs import run_histobatch
 from trainer.errors import RunError
 from worker.engines.openvino import OpenVinoEngine
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(600)]
 
 PALE, DARK = (225, 190, 215), (110, 50, 120)
-
-
-def _histobatch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "cli.main", *arguments],
-        cwd=PROJECT,
-        env={**os.environ, "COLUMNS": "200"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +64,7 @@ def run(images: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A finished run, by the command that users type."""
     out = tmp_path_factory.mktemp("runs") / "run"
     options = ["--recipe", "smoke", "--folds", "2", "--steps", "8", "--out", str(out), "--weights", str(weights)]
-    done = _histobatch("train", str(images), *options)
+    done = run_histobatch("train", str(images), *options)
     assert done.returncode == 0, done.stderr
     assert "SOB_B_A-14-77777-100-001.png" in done.stderr
     return out
@@ -87,7 +74,7 @@ def run(images: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -
 def bundle_folder(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The exported bundle."""
     models = tmp_path_factory.mktemp("models")
-    done = _histobatch("export", str(run), "--name", "test-model", "--version", "0.1.0", "--out", str(models))
+    done = run_histobatch("export", str(run), "--name", "test-model", "--version", "0.1.0", "--out", str(models))
     assert done.returncode == 0, done.stderr
     assert [path.name for path in models.iterdir()] == ["test-model-0.1.0"]
     return models / "test-model-0.1.0"
@@ -151,6 +138,15 @@ def test_other_images_than_the_runs_are_refused(run: Path, images: Path, tmp_pat
     assert not (tmp_path / "models").exists()
 
 
+def test_a_run_that_shares_patients_is_not_released(run: Path, tmp_path: Path) -> None:
+    """Its numbers say nothing about other patients, so there would be no honest card to write."""
+    config = json.loads((run / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"shares_patients": True}))
+    with pytest.raises(RunError, match=r"shares patients.*--recipe patient"):
+        export(tmp_path, version="0.1.0", out=tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
 def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """A light installation shows the commands; running one says what to install."""
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -160,7 +156,7 @@ def test_without_the_extra_one_line_names_it(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_wrong_folder_ends_with_one_line(tmp_path: Path) -> None:
     """The cause and the fix, no traceback, no run folder left behind that looks finished."""
-    done = _histobatch("train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run"))
+    done = run_histobatch("train", str(tmp_path / "nowhere"), "--out", str(tmp_path / "run"))
     assert done.returncode != 0
     assert "is not a folder" in done.stderr
     assert "Traceback" not in done.stderr

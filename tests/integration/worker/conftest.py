@@ -10,23 +10,19 @@ from core.lanes import Lane
 from core.queue import WorkQueue
 from core.settings import Settings
 from core.states import SubmissionState
-from tests.assets.programs import Program, wait_until
+from tests.assets.programs import Program, programs_in, wait_until
 from tests.assets.rows import add_submission, submission_of
 
 
 @pytest.fixture
 def program(tmp_path: Path, settings: Settings) -> Iterator[Callable[..., Program]]:
     """Start programs; whatever still runs at the test's end is killed."""
-    started: list[Program] = []
+    with programs_in(tmp_path) as begin:
 
-    def start(name: str, running: Settings = settings, **changes: object) -> Program:
-        started.append(Program(name, running, tmp_path / f"{name}-{len(started)}.log", **changes))
-        return started[-1]
+        def start(name: str, running: Settings = settings, **changes: object) -> Program:
+            return begin(name, running, **changes)
 
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.wait()
+        yield start
 
 
 class House:
@@ -35,7 +31,6 @@ class House:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.database = Database(settings.database)
-        self.database.migrate()
         self.queue = WorkQueue(settings)
 
     def submit(self, folder: Path, lane: Lane = Lane.BULK) -> str:

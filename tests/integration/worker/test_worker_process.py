@@ -10,12 +10,14 @@ import pytest
 from redis import Redis
 from sqlmodel import func, select
 
-from core.lanes import CLASSIFY_TASK, Lane
+from core.lanes import CLASSIFY_TASK, QUEUES, Lane
+from core.queue import make_celery
 from core.states import BatchState, ItemState, SubmissionState
 from core.tables import Batch, Item, Result
 from tests.assets import images
 from tests.assets.programs import wait_until
 from tests.assets.rows import add_batch, add_submission, assert_counters_are_exact, batches_of, items_of, submission_of
+from worker.watchdog import EXIT_RESTART
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ def test_a_broker_that_forgets_everything_loses_nothing(house, folder, program, 
     """FLUSHALL in the middle: what waits is in the database, and is sent again."""
     from worker import reconcile
 
-    assert reconcile._JUST_SENT_S < 30  # the wait below relies on it
+    assert reconcile._JUST_SENT.total_seconds() < 30  # the wait below relies on it
     program("beat", house.settings, reconcile_every_s=1)
     program("worker", house.settings, reconcile_every_s=1, worker_concurrency=1)
     mine = house.submit(folder)
@@ -116,24 +118,68 @@ def test_a_broker_that_forgets_everything_loses_nothing(house, folder, program, 
 
 
 def test_queues_are_emptied_in_order_of_urgency(house, folder, program):
-    """Control, then urgent, then bulk, then nightly, whatever was sent first."""
+    """Urgent, then bulk, then nightly, whatever was sent first."""
+    with house.database.write() as session:
+        owners = {lane: add_submission(session, folder, lane=lane) for lane in Lane}
+        batches = [(add_batch(session, owners[lane], [], lane=lane), lane) for lane in [*reversed(Lane)] * 4]
+    for batch_id, lane in batches:
+        house.queue.send_classify(batch_id, lane)
+    program("worker", house.settings, worker_concurrency=1)
+    for owner in owners.values():
+        house.wait_done(owner)
+    with house.database.read() as session:
+        order = session.exec(select(Batch.lane).order_by(Batch.started_at)).all()
+    assert order == ["urgent"] * 4 + ["bulk"] * 4 + ["nightly"] * 4
+
+
+def test_a_listing_waits_for_no_batch(house, folder, program):
+    """Its message goes before all lanes, and its folder is walked in a thread of its own while batches run."""
     (folder / "late").mkdir()
     with house.database.write() as session:
         owner = add_submission(session, folder)
-        batches = [(add_batch(session, owner, [], lane=lane), lane) for lane in [*reversed(Lane)] * 5]
+        batches = [add_batch(session, owner, []) for _ in range(40)]
         accepted = add_submission(session, folder / "late", state=SubmissionState.ACCEPTED)
-    for batch_id, lane in batches:
-        house.queue.send_classify(batch_id, lane)
+    for batch_id in batches:
+        house.queue.send_classify(batch_id, Lane.BULK)
     house.queue.send_intake(accepted)
     program("worker", house.settings, worker_concurrency=1)
-    wait_until(lambda: {batch.state for batch in batches_of(house.database, owner)} == {BatchState.DONE}, "all done")
-    with house.database.read() as session:
-        order = session.exec(select(Batch.lane).where(Batch.submission_id == owner).order_by(Batch.started_at)).all()
-        first_start = session.exec(select(func.min(Batch.started_at))).one()
-    assert order == ["urgent"] * 5 + ["bulk"] * 5 + ["nightly"] * 5
+    house.wait_done(owner)
     ended = submission_of(house.database, accepted)
     assert ended.state == SubmissionState.FAILED
-    assert ended.finished_at < first_start
+    assert ended.finished_at < submission_of(house.database, owner).finished_at
+
+
+def test_a_worker_to_which_nothing_comes_ends_to_be_started_afresh(house, folder, program):
+    """Connected, and yet deaf, as after some returns of a broker: it asks for a new process, which does the work."""
+    worker = program("worker", house.settings, deaf_after_s=1, lease_s=1)
+    worker.wait_for_log("worker_ready")
+    app = make_celery(house.settings)
+    for queue in QUEUES:
+        app.control.cancel_consumer(queue, reply=True, timeout=5, limit=1)
+    app.close()
+    mine = house.submit(folder)
+    assert worker.process.wait(60) == EXIT_RESTART
+    assert worker.is_logged("worker_deaf")
+    program("worker", house.settings)
+    house.wait_done(mine)
+    assert_whole(house, mine)
+
+
+def test_a_worker_that_outgrew_its_memory_finishes_and_ends(house, folder, program):
+    """It ends as on SIGTERM, so that nothing is lost and its supervisor starts a small one."""
+    worker = program("worker", house.settings, worker_memory_bytes=1, lease_s=1)
+    assert worker.process.wait(60) == 0
+    assert worker.is_logged("worker_too_large")
+
+
+def test_the_health_file_is_written_while_database_and_broker_answer(house, program, tmp_path):
+    """Its age is what an orchestrator looks at."""
+    file = tmp_path / "health"
+    program("worker", house.settings, health_file=file, lease_s=0.4)
+    wait_until(file.exists, "the file")
+    first = json.loads(file.read_text())
+    wait_until(lambda: json.loads(file.read_text())["at"] > first["at"], "a newer file")
+    assert first["engine"] == "fake"
 
 
 class Bomb:

@@ -27,6 +27,11 @@ def _item(path: str = "a.png", **values: object) -> ItemPublic:
         "engine": "fake",
         "elapsed_ms": 1.5,
         "content_hash": "ab" * 32,
+        "patient": None,
+        "slide": None,
+        "magnification": None,
+        "classified_at": None,
+        "verdict": None,
     }
     return ItemPublic.model_validate(fields | values)
 
@@ -39,10 +44,11 @@ def _rows(*items: ItemPublic) -> list[dict[str, str]]:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n"])
 def test_csv_cell_never_starts_a_formula(start: str) -> None:
     """A name that a spreadsheet would run gets an apostrophe, in the name and in the detail."""
-    (row,) = _rows(_item(f"{start}cmd|' /C calc'!A0", detail=f"{start}1"))
+    (row,) = _rows(_item(f"{start}cmd|' /C calc'!A0", detail=f"{start}1", patient=f"{start}2"))
     assert row["path"] == f"'{start}cmd|' /C calc'!A0"
     assert row["path_exact"] == row["path"]
     assert row["detail"] == f"'{start}1"
+    assert row["patient"] == f"'{start}2"
 
 
 @pytest.mark.parametrize("name", ["two\nlines.png", 'quo"te.png', "com,ma.png", "carriage\rreturn.png", "ünï/🔬.png"])

@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.pages import name_outcomes, say_duration, split_bar
+from api.rendering import name_outcomes, say_duration, split_bar
 from api.schemas import CountsPublic
 
 

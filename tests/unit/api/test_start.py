@@ -10,7 +10,7 @@ def test_making_the_app_loads_no_engine_and_connects_to_nothing() -> None:
     """Neither torch nor openvino is imported, and unreachable parts do not keep the app from being made."""
     program = (
         "import sys; from api.app import create_app; from core.settings import Settings;"
-        "create_app(Settings(database_url='postgresql://nowhere.invalid/x', redis_url='redis://nowhere.invalid'));"
+        "create_app(Settings(database_url='postgresql://nowhere.invalid/x', redis_url='redis://:p@nowhere.invalid'));"
         "print(sorted({'torch', 'openvino', 'tensorrt', 'nncf'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.multipart import PackedFiles
 from api.problems import ApiError
 from api.upload_folder import UploadFolder, UploadLimits, safe_parts
+from core.errors import Reason
 
 _LIMITS = UploadLimits(max_bytes=1000, max_files=50, max_file_bytes=100)
 
@@ -119,3 +121,21 @@ def test_nothing_is_left_of_an_upload_that_was_not_kept(folder: UploadFolder, tm
     _write(folder, "a/b", b"1")
     folder.clean()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_disk_that_fills_up_meanwhile_ends_the_upload(tmp_path: Path) -> None:
+    """Files and zips ask for room before each piece is written, and write nothing where there is none."""
+
+    def refuse(number_of_bytes: int) -> None:
+        if number_of_bytes > 10:
+            raise ApiError(507, Reason.DISK_LOW, "no room")
+
+    folder = UploadFolder(tmp_path / "target", _LIMITS, refuse)
+    _write(folder, "small", b"x" * 10)
+    with pytest.raises(ApiError, match="no room"):
+        _write(folder, "large", b"x" * 11)
+    write, close = PackedFiles(folder, max_bytes=1000, max_files=5).begin()
+    with pytest.raises(ApiError, match="no room"):
+        write(b"x" * 11)
+    close()
+    assert sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) == 10

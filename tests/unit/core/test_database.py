@@ -15,40 +15,43 @@ from sqlmodel import SQLModel, col, select
 from core.database import Database
 from core.errors import ConfigurationError
 from core.settings import PROJECT
-from core.tables import Audit, Submission, new_id
+from core.tables import Submission, new_id
 
 
-def audit(subject: str = "s", **values: object) -> Audit:
-    return Audit(who="test", action="test", subject=subject, **values)
+def submission(**values: object) -> Submission:
+    return Submission(source="folder", folder="/images", **values)
 
 
 def count(database: Database) -> int:
     with database.read() as session:
-        return session.exec(select(func.count()).select_from(Audit)).one()
+        return session.exec(select(func.count()).select_from(Submission)).one()
 
 
 def test_migrating_twice_changes_nothing(database):
     """Every start of a program may migrate."""
     with database.write() as session:
-        session.add(audit())
+        session.add(submission())
     database.migrate()
     assert database.is_current()
     assert count(database) == 1
 
 
-def test_an_empty_database_is_not_current(database_url):
+def test_an_empty_database_is_not_current(empty_database_url):
     """Readiness tells a database without our tables from one with them."""
-    opened = Database(database_url)
+    opened = Database(empty_database_url)
     assert not opened.is_current()
     opened.close()
 
 
-def test_processes_may_migrate_at_once(database_url):
+def test_processes_may_migrate_at_once(empty_database_url):
     """Several programs start on an empty database at the same moment: all succeed."""
     script = "import sys; from core.database import Database; sys.stdin.readline(); Database(sys.argv[1]).migrate()"
     programs = [
         subprocess.Popen(
-            [sys.executable, "-c", script, database_url], stdin=subprocess.PIPE, stderr=subprocess.PIPE, cwd=PROJECT
+            [sys.executable, "-c", script, empty_database_url],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=PROJECT,
         )
         for _ in range(4)
     ]
@@ -57,7 +60,7 @@ def test_processes_may_migrate_at_once(database_url):
         program.stdin.flush()
     errors = [program.communicate(timeout=60)[1].decode()[-500:] for program in programs]
     assert [program.returncode for program in programs] == [0] * 4, errors
-    opened = Database(database_url)
+    opened = Database(empty_database_url)
     assert opened.is_current()
     opened.close()
 
@@ -73,10 +76,10 @@ def test_times_come_back_in_utc(database):
     """What goes in with any zone comes back as the same moment, aware, in UTC."""
     moment = datetime(2026, 11, 23, 1, 30, 0, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     with database.write() as session:
-        session.add(audit(at=moment))
+        session.add(submission(created_at=moment))
     with database.read() as session:
-        stored = session.exec(select(Audit)).one().at
-        same = session.exec(select(Audit).where(col(Audit.at) == moment)).all()
+        stored = session.exec(select(Submission)).one().created_at
+        same = session.exec(select(Submission).where(col(Submission.created_at) == moment)).all()
     assert stored == moment
     assert stored.tzinfo is UTC
     assert len(same) == 1
@@ -85,7 +88,7 @@ def test_times_come_back_in_utc(database):
 def test_a_time_without_a_zone_is_refused(database):
     """Nobody could say later what it meant."""
     with pytest.raises(StatementError, match="without a time zone"), database.write() as session:
-        session.add(audit(at=datetime(2026, 11, 23)))
+        session.add(submission(created_at=datetime(2026, 11, 23)))
 
 
 def test_an_exception_undoes_the_whole_write(database):
@@ -93,7 +96,7 @@ def test_an_exception_undoes_the_whole_write(database):
 
     def add_and_fail() -> None:
         with database.write() as session:
-            session.add(audit())
+            session.add(submission())
             session.flush()
             raise RuntimeError
 
@@ -143,7 +146,7 @@ def test_sqlite_readers_do_not_wait_for_a_writer(sqlite_url):
     opened = Database(sqlite_url)
     opened.migrate()
     with opened.write() as session:
-        session.add(audit())
+        session.add(submission())
         session.flush()
         assert count(opened) == 0
     assert count(opened) == 1
@@ -170,13 +173,20 @@ def test_the_folder_of_a_new_sqlite_database_is_made(tmp_path):
     opened.close()
 
 
-def test_migrations_can_be_undone(sqlite_url):
+def test_a_folder_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    """The message names the folder, the cause and the variable."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=r"^the folder .*/file/a, cannot be made .*HISTOBATCH_DATABASE_URL$"):
+        Database(f"sqlite:///{tmp_path}/file/a/histobatch.db")
+
+
+def test_migrations_can_be_undone(empty_sqlite_url):
     """Downgrading leaves no table of ours behind."""
     from alembic import command
 
     from core import database as module
 
-    opened = Database(sqlite_url)
+    opened = Database(empty_sqlite_url)
     opened.migrate()
     config = module._alembic_config()
     with opened.engine.begin() as connection:

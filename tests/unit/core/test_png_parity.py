@@ -188,7 +188,9 @@ def _damage(data: bytes, dice: random.Random) -> tuple[bytes, bool]:
 
 def _outcome(data: bytes, *, reference: bool) -> np.ndarray | ImageRejected:
     try:
-        return imaging._decode_with_pillow(data, ImageLimits()) if reference else decode_rgb(data)
+        if reference:
+            return imaging.scale(imaging._decode_with_pillow(data, ImageLimits()), 144, 96)
+        return decode_rgb(data)
     except ImageRejected as rejected:
         return rejected
 

@@ -36,6 +36,20 @@ def test_the_defaults_start(monkeypatch):
         ("API_PORT", "70000"),
         ("LOG_FORMAT", "xml"),
         ("MAX_IMAGE_PIXELS", "0"),
+        ("NAME_PATTERN", "(?P<patient"),
+        ("REMOTE_ROOTS", "s3://bucket ftp://host/x"),
+        ("REMOTE_ROOTS", "sftp://user:word@host/x"),
+        ("PUBLIC_URL", "histobatch.hospital.example"),
+        ("RETENTION_DAYS", "-1"),
+        ("RETENTION_ACTION", "forget"),
+        ("RATE_LIMIT", "many"),
+        ("RATE_LIMIT", "0/minute"),
+        ("LOGIN_LIMIT", "10/fortnight"),
+        ("MAX_BODY_BYTES", "-1"),
+        ("SESSION_HOURS", "0"),
+        ("REDIS_URL", "redis://redis:6379/0"),
+        ("REDIS_URL", "redis://name@10.0.0.5:6379/0"),
+        ("REDIS_URL", "rediss://redis.example"),
     ],
 )
 def test_a_value_that_cannot_work_is_refused_in_one_line(name, value, monkeypatch):
@@ -82,6 +96,41 @@ def test_an_open_door_is_refused(host, monkeypatch):
         read_settings()
     monkeypatch.setenv("HISTOBATCH_API_TOKEN", "a-secret")
     assert read_settings().api_host == host
+
+
+def test_required_keys_stand_in_for_the_token(monkeypatch):
+    """Where nobody gets in without a key, the API may listen anywhere, and asks who everybody is."""
+    monkeypatch.setenv("HISTOBATCH_API_HOST", "0.0.0.0")
+    monkeypatch.setenv("HISTOBATCH_REQUIRE_KEY", "true")
+    assert read_settings().asks_who
+    monkeypatch.delenv("HISTOBATCH_REQUIRE_KEY")
+    monkeypatch.delenv("HISTOBATCH_API_HOST")
+    assert not read_settings().asks_who
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:word@redis:6379/0",
+        "rediss://name:word@10.0.0.5/1",
+        "rediss://redis.example?ssl_certfile=/etc/tls/client.crt",
+        "redis://localhost:6379/0",
+        "redis://[::1]:6379/0",
+        "redis+socket:///run/redis.sock",
+    ],
+)
+def test_a_broker_asks_for_something_or_is_this_machines(url, monkeypatch):
+    """A password, a certificate, or the rights of a file: whoever reaches a broker can have workers work."""
+    monkeypatch.setenv("HISTOBATCH_REDIS_URL", url)
+    assert read_settings().redis_url == url
+
+
+def test_a_refused_broker_does_not_repeat_a_secret(monkeypatch):
+    """The refusal names the host and nothing else of the address."""
+    monkeypatch.setenv("HISTOBATCH_REDIS_URL", "redis://hunter2@redis.example/0")
+    with pytest.raises(ConfigurationError, match=r"redis\.example") as caught:
+        read_settings()
+    assert "hunter2" not in str(caught.value)
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch):

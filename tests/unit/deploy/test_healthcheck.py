@@ -69,11 +69,18 @@ def test_a_role_that_does_not_exist_is_not_healthy() -> None:
     assert _check("wroker").returncode == 1
 
 
-def test_a_worker_is_healthy_only_when_it_answers_itself(redis_url: str, sqlite_url: str) -> None:
-    """Broker and database answer here, but no worker of this host does: their health is not the worker's."""
-    done = _check("worker", HISTOBATCH_REDIS_URL=redis_url, HISTOBATCH_DATABASE_URL=sqlite_url)
+def test_a_worker_is_healthy_while_its_pulse_writes(tmp_path: Path) -> None:
+    """A worker that hangs, or hears no database or broker, keeps its file, but not the file's time."""
+    file = tmp_path / "worker.health"
+    environment = {"HISTOBATCH_HEALTH_FILE": str(file)}
+    assert _check("worker", **environment).returncode == 1
+    file.write_text("{}")
+    assert (_check("worker", **environment).returncode) == 0
+    long_ago = time.time() - 600
+    os.utime(file, (long_ago, long_ago))
+    done = _check("worker", **environment)
     assert done.returncode == 1
-    assert "the worker does not answer" in done.stderr
+    assert "600 s ago" in done.stderr
 
 
 def test_beat_is_healthy_while_it_writes_its_schedule(redis_url: str, tmp_path: Path) -> None:

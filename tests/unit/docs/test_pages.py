@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_links_lead_to_files_that_exist(page: Path) -> None:
 def test_the_changelog_keeps_its_form() -> None:
     """Newest first; one sentence a line."""
     text = (PROJECT / "CHANGELOG.md").read_text()
-    assert re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)[0] in ("Unreleased", "0.1.0")
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert re.findall(r"^## \[(.+?)\]", text, re.MULTILINE)[0] in ("Unreleased", project["version"])
     assert set(re.findall(r"^### (.+)$", text, re.MULTILINE)) <= {
         "Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"
     }  # fmt: skip

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from core.imaging import decode_rgb
 from tests.conftest import SAMPLES
 from trainer.augment import augment, change_stain, change_view
-from trainer.dataset import decode_field
+from trainer.dataset.decoding import decode_views
 from trainer.recipe import AugmentationRecipe
 
 pytestmark = pytest.mark.trainer
@@ -24,7 +24,7 @@ def data() -> bytes:
 @pytest.fixture
 def fields(data: bytes) -> torch.Tensor:
     """Eight times one real field: float (8, 3, 192, 288)."""
-    return torch.from_numpy(decode_field(data)).permute(2, 0, 1).float().expand(8, -1, -1, -1)
+    return torch.from_numpy(decode_views(data).field).permute(2, 0, 1).float().expand(8, -1, -1, -1)
 
 
 def test_the_untouched_view_is_what_serving_sees(fields: torch.Tensor, data: bytes) -> None:

@@ -1,10 +1,25 @@
 """Metrics and the decision rule."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from trainer.decision import ABSTAIN_SHARE, choose_rule, judged_with_abstention
-from trainer.evaluate import confusion, measure, patient_bootstrap, patient_recognition_rate
+from trainer.evaluate import (
+    area_under_curve,
+    confusion,
+    measure,
+    measure_each_fold,
+    measure_folds,
+    patient_draws,
+    patient_intervals,
+    patient_recognition_rate,
+)
+from trainer.predictions import Predictions
+
+pytestmark = pytest.mark.trainer
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
 PROBABILITIES = np.array([0.1, 0.2, 0.9, 0.8, 0.7, 0.6, 0.3, 0.95], np.float32)
@@ -41,13 +56,58 @@ def test_one_class_leaves_out_what_it_cannot_tell() -> None:
     assert values["accuracy"] == pytest.approx(4 / 5)
 
 
-def test_bootstrap_draws_patients_not_images() -> None:
+def test_the_area_under_the_curve_is_that_of_scikit_learn() -> None:
+    """With ties, and to the last digit."""
+    rng = np.random.default_rng(0)
+    labels, probabilities = rng.integers(0, 2, 200), rng.integers(0, 20, 200).astype(np.float32) / 20
+    assert area_under_curve(labels, probabilities) == pytest.approx(roc_auc_score(labels, probabilities), abs=1e-12)
+    assert np.isnan(area_under_curve(np.ones(3, np.int64), np.ones(3, np.float32)))
+
+
+def _predictions(labels: list[int], patients: list[str], probabilities: list[float], folds: list[int]) -> Predictions:
+    count = len(labels)
+    return Predictions(
+        files=np.array([f"SOB_M_DC-14-{place}-100-001.png" for place in range(count)]),
+        labels=np.array(labels),
+        patients=np.array(patients),
+        magnifications=np.full(count, 100),
+        folds=np.array(folds),
+        probabilities=np.array(probabilities, np.float32),
+    )
+
+
+def test_intervals_draw_patients_not_images() -> None:
     """Fifty images of one patient are one piece of evidence: the interval stays as wide as with one each."""
-    labels = np.repeat([0, 0, 1, 1], 50)
-    patients = np.repeat(["a", "b", "c", "d"], 50)
-    right = np.repeat([1.0, 0.0, 1.0, 0.0], 50)
-    low, high = patient_bootstrap(labels, patients, lambda rows: float(right[rows].mean()), repeats=200)
-    assert (low, high) == (0.0, 1.0)
+    right = [1] * 50 + [0] * 50
+    many = _predictions(
+        [0] * 100 + [1] * 100, sorted(["a", "b", "c", "d"] * 50), [0.9] * 50 + [0.1] * 50 + right, [0] * 200
+    )
+    few = _predictions([0, 0, 1, 1], ["a", "b", "c", "d"], [0.9, 0.1, 1, 0], [0] * 4)
+    assert patient_intervals(many, 0.5)["accuracy"] == patient_intervals(few, 0.5)["accuracy"] == (0.0, 1.0)
+
+
+def test_a_patient_who_is_drawn_twice_counts_twice() -> None:
+    """The rate over a draw of a, a, a, b is that of a three times and of b once, not of the two once each."""
+    labels, patients = np.repeat([0, 1], 4), np.array(list("abcdefgh"))
+    for rows, owners in patient_draws(labels, patients, 50):
+        assert len(rows) == len(np.unique(owners)) == 8
+        assert labels[rows].tolist() == [0] * 4 + [1] * 4
+    drawn = [patients[rows].tolist() for rows, _ in patient_draws(labels, patients, 50)]
+    assert any(len(set(names)) < 8 for names in drawn)
+    assert drawn == [patients[rows].tolist() for rows, _ in patient_draws(labels, patients, 50)]
+
+
+def test_folds_that_overlap_are_judged_one_by_one() -> None:
+    """Where an image is judged twice, the metric is the mean of the folds', and images count once."""
+    twice = _predictions([0, 1, 0, 1], ["a", "b", "a", "b"], [0.1, 0.9, 0.9, 0.9], [0, 0, 1, 1])
+    twice = replace(twice, files=np.array(["x", "y", "x", "y"]))
+    values = measure_folds(twice, 0.5)
+    assert (values["images"], values["patients"]) == (2, 2)
+    assert values["accuracy"] == pytest.approx((1 + 0.5) / 2)
+    assert values["auc"] == pytest.approx((1 + 0.5) / 2)
+    assert measure_each_fold(twice, 0.5)["1"]["specificity"] == 0
+    low, high = patient_intervals(twice, 0.5)["accuracy"]
+    assert low == high == pytest.approx(0.75)
 
 
 def test_the_threshold_parts_classes_that_can_be_parted() -> None:

@@ -6,19 +6,90 @@ import numpy as np
 import pytest
 
 from trainer.errors import RunError, TrainerError, VerificationError
-from trainer.fit import rate_factor
+from trainer.optimise import rate_factor
 from trainer.recipe import RECIPES, named_recipe
-from trainer.run import RunFolder
+from trainer.run import RunConfig, RunFolder
 from trainer.verify import compare, require_agreement
 
 pytestmark = pytest.mark.trainer
 
 
-def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
-    """A folder with a finished run is refused, an empty one is made."""
+CONFIG = RunConfig(
+    data="images",
+    fingerprint="f",
+    images=2,
+    patients=2,
+    weights="w",
+    weights_sha256="0",
+    stride="v1",
+    recipe=RECIPES["smoke"].describe(),
+    folds=2,
+    seed=0,
+    judged_patients=[["a"], ["b"]],
+    bf16=False,
+    torch="2",
+    git_commit="c",
+)
+
+
+def test_a_finished_run_is_never_overwritten(tmp_path: Path) -> None:
+    """A folder with a finished run is refused, to begin and to resume; naming a new one writes nothing."""
     run = RunFolder.create(tmp_path / "run")
-    (run.path / "config.json").write_text("{}")
-    with pytest.raises(RunError, match="already holds a run"):
+    assert not run.path.exists()
+    with run.begun(CONFIG):
+        run.finish(CONFIG)
+    with pytest.raises(RunError, match=r"already holds a run.*--out"):
+        RunFolder.create(run.path)
+    with pytest.raises(RunError, match="is finished"):
+        RunFolder.resume(run.path)
+    assert [path.name for path in run.path.iterdir()] == ["config.json"]
+
+
+def test_an_interrupted_run_is_resumed_only_when_asked(tmp_path: Path) -> None:
+    """Beginning anew there would mix two runs; the message says how to go on. Without a run there is none to resume."""
+    with pytest.raises(RunError, match="leave --resume out"):
+        RunFolder.resume(tmp_path / "run")
+    run = RunFolder.create(tmp_path / "run")
+    with run.begun(CONFIG):
+        pass
+    with pytest.raises(RunError, match=r"interrupted.*--resume"):
+        RunFolder.create(run.path)
+    assert RunFolder.resume(run.path) == run
+
+
+def test_a_resumed_run_must_be_the_same(tmp_path: Path) -> None:
+    """Each difference that changes the outcome is named with both values; where the images lie does not matter."""
+    run = RunFolder(tmp_path)
+    with run.begun(CONFIG):
+        pass
+    with run.begun(CONFIG.model_copy(update={"data": "elsewhere", "git_commit": "d"})):
+        pass
+    other = CONFIG.model_copy(update={"seed": 1, "recipe": {**CONFIG.recipe, "batch": 16}})
+    with pytest.raises(RunError, match=r"recipe\.batch was 8, is 16; seed was 0, is 1"), run.begun(other):
+        pass
+    assert CONFIG.digest() != other.digest()
+
+
+def test_two_processes_never_train_in_one_folder(tmp_path: Path) -> None:
+    """The second one is refused while the first goes on, and may come afterwards."""
+    run = RunFolder(tmp_path)
+    with run.begun(CONFIG), pytest.raises(RunError, match="another process"), run.begun(CONFIG):
+        pass
+    with run.begun(CONFIG):
+        pass
+
+
+def test_weights_of_an_unknown_run_are_not_taken_for_finished_folds(tmp_path: Path) -> None:
+    """Who removes config.json alone would otherwise get the old folds judged under the new recipe."""
+    (tmp_path / "fold-0.safetensors").write_bytes(b"old")
+    with pytest.raises(RunError, match="unknown run"):
+        RunFolder.create(tmp_path)
+
+
+def test_a_folder_is_not_made_where_a_file_is(tmp_path: Path) -> None:
+    """The file stays and is named."""
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(RunError, match="is a file"):
         RunFolder.create(tmp_path / "run")
 
 
@@ -34,7 +105,7 @@ def test_an_unfinished_run_is_named(tmp_path: Path) -> None:
 
 def test_an_unknown_recipe_names_the_known_ones() -> None:
     """A typing error ends with the list of recipes."""
-    with pytest.raises(TrainerError, match="patient, smoke"):
+    with pytest.raises(TrainerError, match="paper, patient, smoke"):
         named_recipe("pateint")
 
 

@@ -16,7 +16,6 @@ def context(settings: Settings, database_url: str) -> Iterator[WorkerContext]:
     """A worker's parts; batches of four images, so that few files make several."""
     changed = settings.model_copy(update={"database_url": database_url, "batch_size": 4, "decode_processes": 2})
     opened = open_context(changed)
-    opened.database.migrate()
     yield opened
     opened.close()
 

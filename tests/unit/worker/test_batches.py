@@ -1,19 +1,19 @@
 """A batch has one holder; only the holder writes, and it writes everything or nothing."""
 
 import threading
-from datetime import timedelta
+from dataclasses import replace
 
 import pytest
 from sqlmodel import select
 
 from core.errors import LeaseLost, Reason
 from core.states import BatchState, ItemState
-from core.tables import Batch, Result, utc_now
+from core.tables import Batch, LaneControl, Result, Submission, utc_now
 from core.transitions import cancel_submission
 from tests.assets.rows import add_batch, add_submission, assert_counters_are_exact, batches_of, items_of
-from worker.batches import Claim, Outcome, claim_batch, close_batch, extend_lease, give_up, hand_back
-from worker.context import _FAKE_RULE
+from worker.batches import Claim, Outcome, Stamp, claim_batch, close_batch, hand_back, store_results
 from worker.pipeline import Classified, Rejected, Timings
+from worker.serving import _FAKE_RULE
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def batch_id(database, mine):
         return add_batch(session, mine, ["a", "b", "c", "d"], [ItemState.SKIPPED, ItemState.FAILED])
 
 
-def claim(database, batch_id, lease_s=60) -> Claim:
-    held = claim_batch(database, batch_id, "worker", lease_s)
+def claim(database, batch_id) -> Claim:
+    held = claim_batch(database, batch_id, "worker")
     assert held is not None
     return held
 
@@ -41,7 +41,11 @@ def lose(database, batch_id) -> None:
         batch.lease_token = "another"
 
 
-def outcome_of(held: Claim, *probabilities: float | Reason, hashes: str = "abcdefgh", model="m@1.0.0") -> Outcome:
+def stamp_of(model: str = "m@1.0.0") -> Stamp:
+    return Stamp(engine="fake", model_version=model, rule=_FAKE_RULE)
+
+
+def images_of(held: Claim, *probabilities: float | Reason, hashes: str = "abcdefgh") -> list[Classified | Rejected]:
     """Outcomes for a claim's items in order, content hashes by letter."""
     images: list[Classified | Rejected] = []
     for item, value, letter in zip(held.items, probabilities, hashes, strict=False):
@@ -49,7 +53,22 @@ def outcome_of(held: Claim, *probabilities: float | Reason, hashes: str = "abcde
             images.append(Rejected(item_id=item.id, reason=value, detail="why", content_hash=letter * 64))
         else:
             images.append(Classified(item_id=item.id, content_hash=letter * 64, probability=value))
-    return Outcome(images=images, timings=Timings(1.0, 2.0, 3.0), engine="fake", model_version=model)
+    return images
+
+
+def close(database, held: Claim, *probabilities: float | Reason, model="m@1.0.0", hashes="abcdefgh") -> None:
+    """Store and close, as the worker does."""
+    images = images_of(held, *probabilities, hashes=hashes)
+    computed = [image for image in images if isinstance(image, Classified)]
+    stored = store_results(database, held, computed, stamp_of(model))
+    outcomes = [
+        replace(image, known=stored[image.content_hash]) if isinstance(image, Classified) else image for image in images
+    ]
+    close_batch(
+        database,
+        held,
+        Outcome(images=outcomes, timings=Timings(read_ms=1.0, decode_ms=2.0, infer_ms=3.0), engine="fake"),
+    )
 
 
 def results(database) -> list[Result]:
@@ -64,7 +83,7 @@ def test_only_one_of_many_racing_workers_gets_a_batch(database, batch_id):
 
     def race() -> None:
         start.wait()
-        claims.append(claim_batch(database, batch_id, "w", 60))
+        claims.append(claim_batch(database, batch_id, "w"))
 
     threads = [threading.Thread(target=race) for _ in range(8)]
     for thread in threads:
@@ -83,7 +102,7 @@ def test_a_claim_names_the_work_and_starts_a_lease(database, mine, batch_id):
     assert [item.path for item in sorted(held.items, key=lambda item: item.id)] == ["a", "b", "c", "d"]
     (batch,) = batches_of(database, mine)
     assert (batch.state, batch.attempts, batch.worker) == (BatchState.RUNNING, 1, "worker")
-    assert batch.lease_expires_at > utc_now() + timedelta(seconds=50)
+    assert batch.lease_token == held.token
 
 
 @pytest.mark.parametrize("state", [state for state in BatchState if state != BatchState.QUEUED])
@@ -91,14 +110,14 @@ def test_only_a_queued_batch_can_be_claimed(database, mine, state):
     """A message that comes twice, or too late, finds nothing to do."""
     with database.write() as session:
         batch_id = add_batch(session, mine, ["x"], state=state)
-    assert claim_batch(database, batch_id, "w", 60) is None
-    assert claim_batch(database, 10**12, "w", 60) is None
+    assert claim_batch(database, batch_id, "w") is None
+    assert claim_batch(database, 10**12, "w") is None
 
 
 def test_closing_writes_every_outcome_and_exact_counters(database, mine, batch_id):
     """Decisions, reasons, hashes, results and counters agree; those settled at listing still count."""
     held = claim(database, batch_id)
-    close_batch(database, held, outcome_of(held, 0.9, 0.1, 0.5, Reason.CORRUPT), _FAKE_RULE)
+    close(database, held, 0.9, 0.1, 0.5, Reason.CORRUPT)
     (batch,) = batches_of(database, mine)
     assert (batch.state, batch.lease_token, batch.engine) == (BatchState.DONE, None, "fake")
     assert (batch.malignant, batch.benign, batch.uncertain, batch.failed, batch.skipped) == (1, 1, 1, 2, 1)
@@ -120,7 +139,7 @@ def test_who_lost_the_lease_writes_nothing(database, mine, batch_id):
     held = claim(database, batch_id)
     lose(database, batch_id)
     with pytest.raises(LeaseLost):
-        close_batch(database, held, outcome_of(held, 0.9, 0.9, 0.9, 0.9), _FAKE_RULE)
+        close(database, held, 0.9, 0.9, 0.9, 0.9)
     assert results(database) == []
     assert items_of(database, mine)["a"].state == ItemState.PENDING
     assert batches_of(database, mine)[0].state == BatchState.RUNNING
@@ -130,20 +149,43 @@ def test_a_fault_while_closing_writes_nothing(database, mine, batch_id):
     """NaN on the last image leaves the first one pending: all or nothing."""
     held = claim(database, batch_id)
     with pytest.raises(ValueError, match="no probability"):
-        close_batch(database, held, outcome_of(held, 0.9, 0.9, 0.9, float("nan")), _FAKE_RULE)
+        close(database, held, 0.9, 0.9, 0.9, float("nan"))
     assert results(database) == []
     assert items_of(database, mine)["a"].state == ItemState.PENDING
     assert batches_of(database, mine)[0].lease_token == held.token
 
 
-def test_extending_needs_the_lease(database, mine, batch_id):
-    """A live worker renews; one that was given up learns it."""
-    held = claim(database, batch_id, lease_s=1)
-    extend_lease(database, held, 60)
-    assert batches_of(database, mine)[0].lease_expires_at > utc_now() + timedelta(seconds=50)
-    lose(database, batch_id)
-    with pytest.raises(LeaseLost):
-        extend_lease(database, held, 60)
+def test_results_are_kept_when_their_batch_is_not_closed(database, mine, batch_id):
+    """A worker that dies after computing leaves its results: whoever takes the batch need not compute them again."""
+    held = claim(database, batch_id)
+    computed = images_of(held, 0.9, 0.1)
+    stored = store_results(database, held, computed, stamp_of())
+    assert {result.content_hash: (result.id, result.decision) for result in results(database)} == {
+        key: (known.id, known.decision) for key, known in stored.items()
+    }
+    assert items_of(database, mine)["a"].state == ItemState.PENDING
+    assert batches_of(database, mine)[0].heartbeats == 1
+
+
+def test_nobody_closes_a_batch_with_a_result_that_was_not_stored(database, mine, batch_id):
+    """An item without a result to point to would be lost."""
+    held = claim(database, batch_id)
+    with pytest.raises(ValueError, match="not stored"):
+        close_batch(database, held, Outcome(images=images_of(held, 0.9), timings=Timings(), engine="fake"))
+    assert batches_of(database, mine)[0].state == BatchState.RUNNING
+
+
+@pytest.mark.parametrize("why", ["paused", "parked"])
+def test_a_batch_that_may_not_start_waits_for_another_turn(database, mine, batch_id, why):
+    """Its lane was paused, or its storage went away, while its message was under way: the message is done for."""
+    with database.write() as session:
+        if why == "paused":
+            session.get_one(LaneControl, "bulk").paused_at = utc_now()
+        else:
+            session.get_one(Submission, mine).state = "parked"
+    assert claim_batch(database, batch_id, "w") is None
+    (batch,) = batches_of(database, mine)
+    assert (batch.state, batch.sent_at, batch.attempts) == (BatchState.QUEUED, None, 0)
 
 
 def test_handing_back_counts_no_attempt(database, mine, batch_id):
@@ -152,7 +194,7 @@ def test_handing_back_counts_no_attempt(database, mine, batch_id):
     hand_back(database, held)
     (batch,) = batches_of(database, mine)
     assert (batch.state, batch.attempts, batch.lease_token, batch.sent_at) == (BatchState.QUEUED, 0, None, None)
-    assert claim_batch(database, batch_id, "next", 60) is not None
+    assert claim_batch(database, batch_id, "next") is not None
 
 
 def test_handing_back_after_the_cancellation_cancels_the_batch(database, mine, batch_id):
@@ -166,24 +208,13 @@ def test_handing_back_after_the_cancellation_cancels_the_batch(database, mine, b
     assert reasons == {Reason.CANCELLED, Reason.SIDECAR_FILE}
 
 
-def test_giving_up_counts_the_attempt(database, mine, batch_id):
-    """The lease is over at once, and the reconciler decides with the attempt in view."""
-    held = claim(database, batch_id)
-    give_up(database, held)
-    (batch,) = batches_of(database, mine)
-    assert (batch.state, batch.attempts) == (BatchState.RUNNING, 1)
-    assert batch.lease_expires_at <= utc_now()
-
-
 def test_who_lost_the_lease_hands_back_nothing(database, mine, batch_id):
     """The new holder keeps the batch."""
     held = claim(database, batch_id)
     lose(database, batch_id)
-    hand_back(database, held)
-    give_up(database, held)
+    assert not hand_back(database, held)
     (batch,) = batches_of(database, mine)
     assert (batch.state, batch.lease_token) == (BatchState.RUNNING, "another")
-    assert batch.lease_expires_at > utc_now()
 
 
 def test_one_content_has_one_result_and_the_earlier_writer_wins(database):
@@ -192,8 +223,8 @@ def test_one_content_has_one_result_and_the_earlier_writer_wins(database):
         first, second = add_submission(session), add_submission(session)
         ids = [add_batch(session, first, ["x"]), add_batch(session, second, ["y"])]
     earlier, later = (claim(database, batch_id) for batch_id in ids)
-    close_batch(database, earlier, outcome_of(earlier, 0.9), _FAKE_RULE)
-    close_batch(database, later, outcome_of(later, 0.1), _FAKE_RULE)
+    close(database, earlier, 0.9)
+    close(database, later, 0.1)
     (result,) = results(database)
     assert result.probability == pytest.approx(0.9)
     for submission, path in ((first, "x"), (second, "y")):
@@ -209,14 +240,14 @@ def test_another_model_has_its_own_result(database):
         ids = [add_batch(session, mine, ["x"]), add_batch(session, mine, ["y"])]
     for batch_id, model in zip(ids, ("m@1.0.0", "m@2.0.0"), strict=True):
         held = claim(database, batch_id)
-        close_batch(database, held, outcome_of(held, 0.9, model=model), _FAKE_RULE)
+        close(database, held, 0.9, model=model)
     assert {result.model_version for result in results(database)} == {"m@1.0.0", "m@2.0.0"}
 
 
 def test_twins_in_one_batch_share_a_result(database, mine, batch_id):
     """Copies under two names are two items with one result."""
     held = claim(database, batch_id)
-    close_batch(database, held, outcome_of(held, 0.9, 0.9, 0.1, 0.1, hashes="aabb"), _FAKE_RULE)
+    close(database, held, 0.9, 0.9, 0.1, 0.1, hashes="aabb")
     assert len(results(database)) == 2
     items = items_of(database, mine)
     assert items["a"].result_id == items["b"].result_id != items["c"].result_id
@@ -232,17 +263,16 @@ def test_workers_with_the_same_contents_do_not_lock_each_other_out(database):
     start = threading.Barrier(6)
     errors: list[BaseException] = []
 
-    def close(number: int) -> None:
+    def work(number: int) -> None:
         held = claim(database, ids[number])
         order = letters if number % 2 else letters[::-1]
-        done = outcome_of(held, *[0.9] * 600, hashes="".join(order))
         start.wait()
         try:
-            close_batch(database, held, done, _FAKE_RULE)
+            close(database, held, *[0.9] * 600, hashes="".join(order))
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=close, args=(number,)) for number in range(6)]
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:

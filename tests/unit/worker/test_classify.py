@@ -1,7 +1,7 @@
 """One message's work, files to rows: bad files are outcomes, faults that are not the files' leave the batch to do."""
 
 import shutil
-import time
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +12,15 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
 from core.database import Database
-from core.errors import EngineError, Reason, TransientError
+from core.errors import EngineError, Reason
 from core.imaging import decode_rgb
 from core.states import BatchState, ItemState, SubmissionState
-from core.tables import Batch, Result
+from core.tables import Batch, Result, utc_now
+from core.transitions import unpark_submission
 from tests.assets import images
+from tests.assets.engines import with_engine
 from tests.assets.rows import add_batch, add_submission, assert_counters_are_exact, batches_of, items_of, submission_of
-from worker.classify import classify_batch
+from worker.classify import EngineBroken, classify_batch
 from worker.engines.fake import FakeEngine
 from worker.pipeline import GROUP
 
@@ -31,7 +33,7 @@ def folder(images_root):
 def submit(database: Database, folder, **values) -> tuple[str, int]:
     """A submission with one batch of all files of the folder."""
     with database.write() as session:
-        mine = add_submission(session, folder, **values)
+        mine = add_submission(session, folder, **({"listed_at": utc_now()} | values))
         paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         return mine, add_batch(session, mine, paths)
 
@@ -71,6 +73,21 @@ def test_good_and_bad_files_each_get_their_outcome(context, folder):
     assert_counters_are_exact(context.database, mine)
 
 
+def test_every_stage_of_a_batch_is_timed(context, folder):
+    """Whoever wants it faster must see where the time goes; only what was computed took time."""
+    for number in range(GROUP):
+        (folder / f"{number}.png").write_bytes(images.plain(number, value=number))
+    mine, batch_id = submit(context.database, folder)
+    classify_batch(context, batch_id)
+    (batch,) = batches_of(context.database, mine)
+    stages = ("read", "decode", "resize", "wait", "copy", "infer", "write", "wall")
+    assert [stage for stage in stages if getattr(batch, f"{stage}_ms") <= 0] == []
+    other, again = submit(context.database, folder)
+    classify_batch(context, again)
+    (known,) = batches_of(context.database, other)
+    assert (known.decode_ms, known.resize_ms, known.wait_ms, known.copy_ms, known.infer_ms) == (0, 0, 0, 0, 0)
+
+
 def test_a_result_says_what_the_engine_said_of_this_file(context, folder):
     """Probabilities land at their own file, across groups and micro-batches, with the content's hash and a time."""
     for number in range(2 * GROUP + 5):
@@ -83,7 +100,7 @@ def test_a_result_says_what_the_engine_said_of_this_file(context, folder):
         result = by_id[item.result_id]
         assert result.content_hash == item.content_hash == blake3(data).hexdigest()
         assert result.probability == pytest.approx(decode_rgb(data)[..., 0].mean() / 255, abs=1e-5)
-        assert (result.model_version, result.engine) == (context.model_version, "fake")
+        assert (result.model_version, result.engine) == (context.slot.current.model_version, "fake")
         assert result.elapsed_ms > 0
 
 
@@ -98,7 +115,7 @@ def test_known_contents_are_not_classified_again(context, folder):
         raise AssertionError("the engine was asked again")
 
     mine, second = submit(context.database, folder)
-    classify_batch(replace(context, engine=FaultyEngine(fail)), second)
+    classify_batch(with_engine(context, FaultyEngine(fail)), second)
     assert {item.state for item in items_of(context.database, mine).values()} == {ItemState.DONE}
     assert len(results(context.database)) == 3
     assert_counters_are_exact(context.database, mine)
@@ -184,35 +201,66 @@ def test_storage_that_is_away_fails_no_image(context, folder):
     (folder / "night" / "a.png").write_bytes(images.plain())
     mine, batch_id = submit(context.database, folder / "night")
     shutil.move(folder / "night", folder / "away")
-    with pytest.raises(TransientError):
-        classify_batch(context, batch_id)
+    classify_batch(context, batch_id)
     (batch,) = batches_of(context.database, mine)
     assert (batch.state, batch.attempts, batch.sent_at) == (BatchState.QUEUED, 0, None)
     assert items_of(context.database, mine)["a.png"].state == ItemState.PENDING
+    parked = submission_of(context.database, mine)
+    assert (parked.state, parked.reason, parked.tries) == (SubmissionState.PARKED, Reason.STORAGE_AWAY, 1)
+    assert parked.retry_at > parked.parked_at
     shutil.move(folder / "away", folder / "night")
+    with context.database.write() as session:
+        assert unpark_submission(session, mine)
     classify_batch(context, batch_id)
     assert items_of(context.database, mine)["a.png"].state == ItemState.DONE
+    done = submission_of(context.database, mine)
+    assert (done.state, done.parked_at, done.tries) == (SubmissionState.DONE, None, 0)
 
 
-def test_a_failing_device_fails_no_image(context, folder):
-    """EngineError: the batch goes back, and its images stay pending."""
+class FailingEngine(FakeEngine):
+    """Fails on some images."""
+
+    def __init__(self, fails) -> None:
+        self._fails = fails
+
+    def classify(self, pixels):
+        if self._fails(pixels):
+            raise EngineError("the device fell off")
+        return super().classify(pixels)
+
+
+def test_a_broken_device_fails_no_image(context, folder):
+    """It fails on an empty image, too: the batch goes back uncounted, and the process learns that it is of no use."""
     (folder / "a.png").write_bytes(images.plain())
-
-    def fail() -> None:
-        raise EngineError("the device fell off")
-
     mine, batch_id = submit(context.database, folder)
-    with pytest.raises(EngineError):
-        classify_batch(replace(context, engine=FaultyEngine(fail)), batch_id)
+    with pytest.raises(EngineBroken):
+        classify_batch(with_engine(context, FailingEngine(lambda _: True)), batch_id)
     (batch,) = batches_of(context.database, mine)
-    assert (batch.state, batch.attempts) == (BatchState.QUEUED, 0)
+    assert (batch.state, batch.attempts, batch.suspect) == (BatchState.QUEUED, 0, False)
+
+
+def test_images_that_break_a_sound_device_are_found(context, folder):
+    """It works on an empty image: so the batch counts as one that took a worker down, and is halved in the end."""
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(images.plain(number, value=40 * number))
+    mine, _ = submit(context.database, folder)
+    breaks = with_engine(context, FailingEngine(lambda pixels: (pixels[..., 0].mean(axis=(1, 2)) > 100).any()))
+    for _ in range(20):
+        queued = [batch for batch in batches_of(context.database, mine) if batch.state == BatchState.QUEUED]
+        for batch in queued:
+            with suppress(EngineError):
+                classify_batch(breaks, batch.id)
+    items = items_of(context.database, mine)
+    assert [items[f"{number}.png"].reason for number in range(4)] == [None, None, None, Reason.KILLS_WORKER]
+    assert submission_of(context.database, mine).state == SubmissionState.DONE
+    assert_counters_are_exact(context.database, mine)
 
 
 def test_a_database_that_is_away_is_not_held_against_the_images(settings, folder, sqlite_url):
     """OperationalError at closing hands the batch back: an outage must never end in "kills_worker"."""
     from worker.context import open_context
 
-    context = open_context(settings)
+    context = open_context(settings.model_copy(update={"database_patience_s": 0.1}))
     context.database.migrate()
     (folder / "a.png").write_bytes(images.plain())
     mine, batch_id = submit(context.database, folder)
@@ -222,7 +270,7 @@ def test_a_database_that_is_away_is_not_held_against_the_images(settings, folder
             connection.execute(text(f"ALTER TABLE {old} RENAME TO {new}"))
 
     with pytest.raises(OperationalError):
-        classify_batch(replace(context, engine=FaultyEngine(lambda: rename("result", "result_away"))), batch_id)
+        classify_batch(with_engine(context, FaultyEngine(lambda: rename("result", "result_away"))), batch_id)
     rename("result_away", "result")
     (batch,) = batches_of(context.database, mine)
     assert (batch.state, batch.attempts) == (BatchState.QUEUED, 0)
@@ -230,7 +278,7 @@ def test_a_database_that_is_away_is_not_held_against_the_images(settings, folder
 
 
 def test_a_fault_of_ours_counts_as_an_attempt(context, folder):
-    """An unexpected exception may be an image's doing: the lease ends at once, the attempt counts."""
+    """An unexpected exception may be an image's doing: like a death of the worker, without the wait."""
     (folder / "a.png").write_bytes(images.plain())
 
     def fail() -> None:
@@ -238,9 +286,9 @@ def test_a_fault_of_ours_counts_as_an_attempt(context, folder):
 
     mine, batch_id = submit(context.database, folder)
     with pytest.raises(ZeroDivisionError):
-        classify_batch(replace(context, engine=FaultyEngine(fail)), batch_id)
+        classify_batch(with_engine(context, FaultyEngine(fail)), batch_id)
     (batch,) = batches_of(context.database, mine)
-    assert (batch.state, batch.attempts) == (BatchState.RUNNING, 1)
+    assert (batch.state, batch.attempts, batch.suspect) == (BatchState.QUEUED, 1, True)
 
 
 def test_an_engine_that_says_nan_writes_no_result(context, folder):
@@ -255,7 +303,7 @@ def test_an_engine_that_says_nan_writes_no_result(context, folder):
 
     mine, batch_id = submit(context.database, folder)
     with pytest.raises(ValueError, match="no probability"):
-        classify_batch(replace(context, engine=NanEngine()), batch_id)
+        classify_batch(with_engine(context, NanEngine()), batch_id)
     assert results(context.database) == []
     assert items_of(context.database, mine)["a.png"].state == ItemState.PENDING
 
@@ -269,31 +317,48 @@ def test_a_lost_lease_ends_quietly_and_writes_nothing(context, folder):
         with context.database.write() as session:
             session.get_one(Batch, batch_id).lease_token = "another"
 
-    classify_batch(replace(context, engine=FaultyEngine(take_away)), batch_id)
+    classify_batch(with_engine(context, FaultyEngine(take_away)), batch_id)
     assert results(context.database) == []
     assert batches_of(context.database, mine)[0].lease_token == "another"
 
 
-def test_a_long_batch_keeps_its_lease(context, folder):
-    """A worker that is slow but alive renews: nobody takes its batch."""
-    for number in range(3 * GROUP):
-        (folder / f"{number}.png").write_bytes(images.plain(number))
+def test_a_database_that_comes_back_in_time_costs_nothing(context, folder):
+    """PostgreSQL restarts within the patience: the batch is closed by the worker that computed it."""
+    (folder / "a.png").write_bytes(images.plain())
     mine, batch_id = submit(context.database, folder)
-    seen = []
 
-    class SlowEngine(FakeEngine):
-        """Takes its time, and notes until when the lease holds."""
+    class AwayTwice(Database):
+        """Refuses its next two writes."""
 
-        def classify(self, pixels):
-            time.sleep(0.05)
-            seen.append(batches_of(context.database, mine)[0].lease_expires_at)
-            return super().classify(pixels)
+        refusals = 2
 
-    settings = context.settings.model_copy(update={"lease_s": 0.3})
-    classify_batch(replace(context, engine=SlowEngine(), settings=settings), batch_id)
-    assert len(set(seen)) > 1
-    assert_counters_are_exact(context.database, mine)
-    assert batches_of(context.database, mine)[0].state == BatchState.DONE
+        def write(self):
+            if self.refusals:
+                self.refusals -= 1
+                raise OperationalError("UPDATE", {}, Exception("the server closes"))
+            return super().write()
+
+    database = AwayTwice(context.settings.database)
+    classify_batch(replace(context, database=database), batch_id)
+    assert database.refusals == 0
+    database.close()
+    (batch,) = batches_of(context.database, mine)
+    assert (batch.state, batch.attempts, batch.expirations) == (BatchState.DONE, 1, 0)
+
+
+def test_a_batch_that_another_took_is_abandoned_on_the_way(context, folder):
+    """The pulse learned that the lease is gone: what is left of the batch is not computed."""
+    for number in range(5 * GROUP):
+        (folder / f"{number:04}.png").write_bytes(images.plain(number))
+    _, batch_id = submit(context.database, folder)
+
+    def lose() -> None:
+        for holding in context.holdings.all():
+            holding.is_lost = True
+
+    classify_batch(with_engine(context, FaultyEngine(lose)), batch_id)
+    assert len(results(context.database)) < 5 * GROUP
+    assert context.holdings.all() == []
 
 
 def test_a_stop_that_cannot_wait_hands_the_batch_back(context, folder, sent):

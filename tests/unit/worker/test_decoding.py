@@ -18,10 +18,20 @@ import pytest
 from core.errors import Reason, TransientError
 from core.imaging import ImageLimits, decode_rgb
 from core.settings import PROJECT
+from core.storage.local import LocalStorage
+from core.storage.reading import Content, hash_content
 from worker.decoding import Decoded, DecodePool, DecodeTask, Refused
-from worker.reading import hash_content
 
 SAMPLES = sorted((PROJECT / "samples").glob("*.png"))
+
+
+class Looper(ImageLimits):
+    """Limits that hold the process which asks for them for ever, as an image does that a decoder runs in circles on."""
+
+    def __getattribute__(self, name: str) -> object:
+        while name == "max_pixels":
+            pass
+        return super().__getattribute__(name)
 
 
 class Killer(ImageLimits):
@@ -47,9 +57,9 @@ def tasks(tmp_path: Path) -> list[DecodeTask]:
     made = []
     for path in SAMPLES[:8]:
         shutil.copy(path, folder)
-        place = os.fsencode(folder), os.fsencode(path.name), (folder,)
-        content_hash = hash_content(*place, 10**9)
-        made.append(DecodeTask(*place, content_hash, 10**9, ImageLimits()))
+        storage = LocalStorage(os.fsencode(folder), (folder,))
+        content = hash_content(storage, path.name, 10**9)
+        made.append(DecodeTask(storage, path.name, content, 10**9, ImageLimits(), time_limit_s=60))
     return made
 
 
@@ -64,14 +74,21 @@ def test_pixels_are_those_of_the_shared_function_in_order(pool: DecodePool, task
 def test_refusals_tell_the_content_from_the_file(pool: DecodePool, tasks: list[DecodeTask], tmp_path: Path) -> None:
     """Bytes that are no image condemn every copy of them; a file that is gone condemns only itself."""
     (tmp_path / "images" / "broken").write_bytes(b"no image")
-    content_hash = hash_content(tasks[0].folder, b"broken", tasks[0].roots, 100)
-    broken = replace(tasks[0], path=b"broken", content_hash=content_hash)
-    gone = replace(tasks[0], path=b"gone")
+    broken = replace(tasks[0], path="broken", content=hash_content(tasks[0].storage, "broken", 100))
+    gone = replace(tasks[0], path="gone")
     first, second = pool.submit([broken, gone]).results()
     assert isinstance(first, Refused)
     assert isinstance(second, Refused)
     assert (first.reason, first.is_content) == (Reason.NOT_AN_IMAGE, True)
     assert (second.reason, second.is_content) == (Reason.VANISHED, False)
+
+
+def test_bytes_that_were_kept_are_not_read_again(pool: DecodePool, tasks: list[DecodeTask], tmp_path: Path) -> None:
+    """What is far is fetched once: the file may be gone by then."""
+    kept = Content(tasks[0].content.content_hash, (tmp_path / "images" / tasks[0].path).read_bytes())
+    (tmp_path / "images" / tasks[0].path).unlink()
+    (answer,) = pool.submit([replace(tasks[0], content=kept)]).results()
+    assert isinstance(answer, Decoded)
 
 
 def test_storage_that_is_away_is_no_refusal(pool: DecodePool, tasks: list[DecodeTask], tmp_path: Path) -> None:
@@ -90,6 +107,17 @@ def test_an_image_that_kills_its_process_is_refused_alone(pool: DecodePool, task
     assert isinstance(refused, Refused)
     assert refused.reason == Reason.KILLS_WORKER
     assert all(isinstance(answer, Decoded) for answer in pool.submit(tasks).results())
+
+
+def test_an_image_that_takes_too_long_is_refused_alone(pool: DecodePool, tasks: list[DecodeTask]) -> None:
+    """A decoder that runs in circles is killed by the kernel, and the neighbours are decoded."""
+    looper = replace(tasks[1], limits=Looper(), time_limit_s=0.5)
+    answers = list(pool.submit([tasks[0], looper, *tasks[2:]]).results())
+    assert [isinstance(answer, Decoded) for answer in answers] == [True, False, *[True] * 6]
+    refused = answers[1]
+    assert isinstance(refused, Refused)
+    assert (refused.reason, refused.is_content) == (Reason.KILLS_WORKER, True)
+    assert "ran out of time" in refused.detail
 
 
 def test_two_batches_at_once_survive_the_death_that_one_brings(pool: DecodePool, tasks: list[DecodeTask]) -> None:
@@ -112,7 +140,7 @@ def test_a_process_killed_from_outside_costs_no_image(pool: DecodePool, tasks: l
                 child.send_signal(signal.SIGKILL)
                 killed += 1
     assert killed >= 2
-    assert all(isinstance(answer, Decoded) for answer in decoding.results())
+    assert [answer for answer in decoding.results() if isinstance(answer, Refused)] == []
 
 
 def test_no_process_outlives_a_killed_parent() -> None:
@@ -137,3 +165,31 @@ if __name__ == "__main__":
     while any(child.is_running() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert [child for child in children if child.is_running()] == []
+
+
+_CLOSE_IN_THE_MIDDLE = """
+import os
+from core.imaging import ImageLimits
+from core.settings import PROJECT
+from core.storage.local import LocalStorage
+from core.storage.reading import hash_content
+from worker.decoding import DecodePool, DecodeTask
+if __name__ == "__main__":
+    samples = PROJECT / "samples"
+    storage = LocalStorage(os.fsencode(samples), (samples,))
+    names = [path.name for path in sorted(samples.glob("*.png"))][:8]
+    tasks = [DecodeTask(storage, n, hash_content(storage, n, 10**9), 10**9, ImageLimits(), 60.0) for n in names] * 8
+    for _ in range(6):
+        pool = DecodePool(2)
+        pool.warm_up()
+        next(pool.submit(tasks).results())
+        pool.close()
+"""
+
+
+def test_a_program_ends_whose_decoders_were_killed_in_the_middle_of_a_result(tmp_path: Path) -> None:
+    """Half a result in a pipe must not keep a worker from its end."""
+    script = tmp_path / "program.py"
+    script.write_text(_CLOSE_IN_THE_MIDDLE)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    subprocess.run([sys.executable, str(script)], env=environment, check=True, timeout=30)

@@ -8,9 +8,16 @@ import pytest
 from core.errors import Reason
 from core.queue import BrokerAway
 from core.states import BatchState, ItemState, SubmissionState
-from core.tables import Batch, Submission, utc_now
-from tests.assets.rows import add_batch, add_submission, assert_counters_are_exact, batches_of, items_of, submission_of
-from worker.batches import claim_batch
+from core.tables import Batch, utc_now
+from tests.assets.rows import (
+    LONG_AGO,
+    add_batch,
+    add_submission,
+    assert_counters_are_exact,
+    batches_of,
+    items_of,
+    submission_of,
+)
 from worker.reconcile import reconcile
 
 
@@ -25,109 +32,16 @@ def add(context, submission_id, paths, settled=(), **values) -> int:
         return add_batch(session, submission_id, paths, settled, **values)
 
 
-def die(context, batch_id) -> None:
-    """A worker claims the batch and is never heard of again."""
-    assert claim_batch(context.database, batch_id, "dead", 60) is not None
-    with context.database.write() as session:
-        session.get_one(Batch, batch_id).lease_expires_at = utc_now() - timedelta(seconds=1)
-
-
-def test_a_batch_whose_lease_ran_out_is_sent_again(context, mine, sent):
-    """One death costs nothing: the same batch, with the expiry counted."""
-    batch_id = add(context, mine, ["a", "b"])
-    die(context, batch_id)
-    reconcile(context)
-    (batch,) = batches_of(context.database, mine)
-    assert (batch.state, batch.attempts, batch.expirations, batch.lease_token) == (BatchState.QUEUED, 1, 1, None)
-    assert batch.sent_at is not None
-    assert sent("bulk") == [batch_id]
-
-
-def test_a_live_lease_is_left_alone(context, mine, sent):
-    """A slow worker is no dead one."""
-    batch_id = add(context, mine, ["a"])
-    claim_batch(context.database, batch_id, "alive", 60)
-    reconcile(context)
-    assert batches_of(context.database, mine)[0].state == BatchState.RUNNING
-    assert sent("bulk") == []
-
-
-def test_a_batch_that_kills_is_split_until_the_killer_stands_alone(context, mine, sent):
-    """Eight images, one of which kills every worker: seven are classified, one is recorded, all counted exactly."""
-    add(context, mine, [*"abcdefg", "killer"], [ItemState.SKIPPED, ItemState.FAILED, ItemState.SKIPPED])
-    for _ in range(30):
-        open_batches = [batch for batch in batches_of(context.database, mine) if batch.state == BatchState.QUEUED]
-        if not open_batches:
-            break
-        items = items_of(context.database, mine)
-        for batch in open_batches:
-            if items["killer"].batch_id == batch.id:
-                die(context, batch.id)
-            else:
-                _close_all_benign(context, batch.id)
-        reconcile(context)
-        assert_counters_are_exact(context.database, mine)
-    items = items_of(context.database, mine)
-    assert len(items) == 11
-    assert (items["killer"].state, items["killer"].reason) == (ItemState.FAILED, Reason.KILLS_WORKER)
-    assert {items[name].state for name in "abcdefg"} == {ItemState.DONE}
-    assert submission_of(context.database, mine).state == SubmissionState.DONE
-    # Two deaths of the whole, then one a split: 8 -> 4 -> 2 -> 1.
-    assert sum(batch.expirations for batch in batches_of(context.database, mine)) <= 6
-
-
-def _close_all_benign(context, batch_id) -> None:
-    from worker.batches import Outcome, close_batch
-    from worker.pipeline import Classified, Timings
-
-    claim = claim_batch(context.database, batch_id, "w", 60)
-    outcomes = [
-        Classified(item_id=item.id, content_hash=item.path[0] * 64, probability=0.1, elapsed_ms=1.0)
-        for item in claim.items
-    ]
-    done = Outcome(images=outcomes, timings=Timings(), engine="fake", model_version="fake@0.0.0")
-    close_batch(context.database, claim, done, context.rule)
-
-
-def test_a_batch_is_not_split_at_the_first_death(context, mine):
-    """A machine that lost power says nothing about the images."""
-    batch_id = add(context, mine, ["a", "b"])
-    die(context, batch_id)
-    reconcile(context)
-    assert len(batches_of(context.database, mine)) == 1
-    die(context, batch_id)
-    reconcile(context)
-    assert [batch.images for batch in batches_of(context.database, mine)] == [0, 1, 1]
-    assert batches_of(context.database, mine)[0].state == BatchState.SPLIT
-
-
-def test_a_killed_batch_of_a_cancelled_submission_is_skipped(context, mine, sent):
-    """Nobody waits for it any more."""
-    batch_id = add(context, mine, ["a", "b"])
-    die(context, batch_id)
-    with context.database.write() as session:
-        session.get_one(Submission, mine).state = SubmissionState.CANCELLED
-    reconcile(context)
-    assert {item.reason for item in items_of(context.database, mine).values()} == {Reason.CANCELLED}
-    assert sent("bulk") == []
-    assert_counters_are_exact(context.database, mine)
-
-
-def test_an_unsent_batch_is_sent_in_its_lane(context, mine, sent):
+def test_an_unsent_batch_is_sent_in_its_lane(context, sent):
     """The worker died, or the broker was away, between commit and sending."""
+    with context.database.write() as session:
+        mine = add_submission(session, lane="urgent")
     batch_id = add(context, mine, ["a"], sent_at=None, lane="urgent")
     reconcile(context)
     assert sent("urgent") == [batch_id]
     assert batches_of(context.database, mine)[0].sent_at is not None
     reconcile(context)
     assert sent("urgent") == [batch_id]
-
-
-def test_a_batch_committed_this_moment_is_left_to_its_sender(context, mine, sent):
-    """Whoever committed it is about to send it."""
-    add(context, mine, ["a"], sent_at=None, created_at=utc_now())
-    reconcile(context)
-    assert sent("bulk") == []
 
 
 def test_a_message_that_the_broker_forgot_is_sent_again(context, mine, sent):
@@ -138,12 +52,28 @@ def test_a_message_that_the_broker_forgot_is_sent_again(context, mine, sent):
 
 
 def test_a_message_that_still_waits_is_not_sent_twice(context, mine, sent):
-    """While the lane holds messages, a queued batch is only waiting for its turn."""
-    batch_id = add(context, mine, ["a"])
+    """While the broker holds as many messages as were sent, a queued batch is only waiting for a worker."""
+    first = add(context, mine, ["a"])
     reconcile(context)
-    add(context, mine, ["b"])
+    with context.database.write() as session:
+        session.get_one(Batch, first).sent_at = utc_now() - timedelta(hours=1)
+    second = add(context, mine, ["b"], sent_at=None)
     reconcile(context)
-    assert sent("bulk") == [batch_id]
+    assert sent("bulk") == [first, second]
+
+
+def test_messages_are_missed_while_others_wait(context, mine, sent, redis_url):
+    """One of three got lost: all three are sent again, and the two that come twice find nothing to do."""
+    from redis import Redis
+
+    ids = [add(context, mine, [name], sent_at=None) for name in "abc"]
+    reconcile(context)
+    with context.database.write() as session:
+        for batch_id in ids:
+            session.get_one(Batch, batch_id).sent_at = utc_now() - timedelta(hours=1)
+    Redis.from_url(redis_url).rpop("bulk")
+    reconcile(context)
+    assert sorted(sent("bulk")) == sorted([*ids, *ids[1:]])
 
 
 def test_a_message_sent_this_moment_is_not_missed_yet(context, mine, sent):
@@ -154,21 +84,69 @@ def test_a_message_sent_this_moment_is_not_missed_yet(context, mine, sent):
 
 
 @pytest.mark.parametrize(
-    ("values", "is_sent"),
+    ("age", "retry_in", "is_sent"),
     [
-        ({"state": SubmissionState.ACCEPTED, "created_at": utc_now() - timedelta(minutes=1)}, True),
-        ({"state": SubmissionState.ACCEPTED}, False),
-        ({"state": SubmissionState.LISTING, "lease_expires_at": utc_now() - timedelta(seconds=1)}, True),
-        ({"state": SubmissionState.LISTING, "lease_expires_at": utc_now() + timedelta(minutes=9)}, False),
+        (LONG_AGO, None, True),
+        (timedelta(), None, False),
+        (LONG_AGO, timedelta(seconds=-1), True),
+        (LONG_AGO, timedelta(minutes=5), False),
+        (timedelta(hours=-1), None, True),
+        (LONG_AGO, timedelta(hours=1), True),
     ],
-    ids=["never-begun", "just-accepted", "lister-died", "being-listed"],
+    ids=[
+        "never-begun",
+        "just-accepted",
+        "room-may-be-there",
+        "waits-for-room",
+        "accepted-by-a-clock-ahead",
+        "put-off-by-a-clock-ahead",
+    ],
 )
-def test_a_listing_that_nobody_does_is_sent_again(context, sent, values, is_sent):
-    """Accepted and forgotten, or begun by a worker that died."""
+def test_a_listing_that_nobody_does_is_sent_again(context, sent, age, retry_in, is_sent):
+    """Accepted and forgotten, put off until now, or begun by a worker that died and was taken its lease.
+
+    Times of a clock that is an hour ahead of ours keep nobody waiting for that hour.
+    """
+    now = utc_now()
+    retry_at = None if retry_in is None else now + retry_in
     with context.database.write() as session:
-        stalled = add_submission(session, **values)
+        stalled = add_submission(session, state=SubmissionState.ACCEPTED, created_at=now - age, retry_at=retry_at)
+        add_submission(session, state=SubmissionState.LISTING, created_at=now - LONG_AGO)
     reconcile(context)
     assert sent("control") == ([stalled] if is_sent else [])
+
+
+def test_a_parked_submission_is_tried_again_when_its_time_has_come(context, sent):
+    """Its waiting batches go out again; one whose time has not come keeps waiting."""
+    with context.database.write() as session:
+        due, later = (
+            add_submission(session, state=SubmissionState.PARKED, parked_at=utc_now(), listed_at=utc_now(), retry_at=at)
+            for at in (utc_now() - timedelta(seconds=1), utc_now() + LONG_AGO)
+        )
+        ready = add_batch(session, due, ["a"], sent_at=None)
+        add_batch(session, later, ["b"], sent_at=None)
+    reconcile(context)
+    assert submission_of(context.database, due).state == SubmissionState.RUNNING
+    assert submission_of(context.database, later).state == SubmissionState.PARKED
+    assert sent("bulk") == [ready]
+
+
+def test_storage_that_stays_away_is_given_up(context):
+    """After days its images fail, and the submission ends: nothing waits for ever."""
+    with context.database.write() as session:
+        mine = add_submission(
+            session,
+            state=SubmissionState.PARKED,
+            listed_at=utc_now(),
+            parked_at=utc_now() - timedelta(days=30),
+            retry_at=utc_now() - timedelta(seconds=1),
+        )
+        add_batch(session, mine, ["a", "b"], [ItemState.SKIPPED])
+    reconcile(context)
+    assert submission_of(context.database, mine).state == SubmissionState.DONE
+    items = items_of(context.database, mine)
+    assert (items["a"].state, items["a"].reason) == (ItemState.FAILED, Reason.STORAGE_AWAY)
+    assert_counters_are_exact(context.database, mine)
 
 
 def test_a_complete_submission_is_finished(context, mine):
@@ -178,8 +156,8 @@ def test_a_complete_submission_is_finished(context, mine):
     assert submission_of(context.database, mine).state == SubmissionState.DONE
 
 
-def test_a_broker_that_is_away_keeps_leases_from_nothing(context, mine):
-    """Expired batches are queued again; sending waits for the broker's return."""
+def test_a_broker_that_is_away_keeps_what_needs_none_from_nothing(context, mine):
+    """Complete submissions are finished; sending waits for the broker's return."""
 
     class AwayQueue:
         """A broker that cannot be reached."""
@@ -187,22 +165,16 @@ def test_a_broker_that_is_away_keeps_leases_from_nothing(context, mine):
         def depths(self):
             raise BrokerAway("away")
 
-        def send_classify(self, _batch_id, _lane):
-            raise BrokerAway("away")
-
-    batch_id = add(context, mine, ["a"])
-    die(context, batch_id)
+    add(context, mine, [], [ItemState.SKIPPED], state=BatchState.DONE)
     reconcile(replace(context, queue=AwayQueue()))
-    (batch,) = batches_of(context.database, mine)
-    assert (batch.state, batch.sent_at) == (BatchState.QUEUED, None)
+    assert submission_of(context.database, mine).state == SubmissionState.DONE
 
 
-def test_two_reconcilers_at_once_do_each_step_once(context, mine, sent):
-    """Two beats, or a beat too many, split a batch once; a message sent twice harms nobody."""
+def test_two_reconcilers_at_once_send_each_batch_once(context, mine, sent):
+    """Two beats, or a beat too many, change nothing."""
     from threading import Barrier, Thread
 
-    batch_id = add(context, mine, list("abcdef"), attempts=1)
-    die(context, batch_id)
+    ids = [add(context, mine, [name], sent_at=None) for name in "abc"]
     start = Barrier(4)
 
     def run() -> None:
@@ -214,6 +186,4 @@ def test_two_reconcilers_at_once_do_each_step_once(context, mine, sent):
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert [batch.images for batch in batches_of(context.database, mine)] == [0, 3, 3]
-    assert set(sent("bulk")) == {batch.id for batch in batches_of(context.database, mine)[1:]}
-    assert_counters_are_exact(context.database, mine)
+    assert sent("bulk") == ids

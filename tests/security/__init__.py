@@ -1,0 +1,1 @@
+"""Attacks on histobatch: what docs/security.md promises, tried."""
