@@ -29,7 +29,7 @@ REMOTE = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION", "A
 
 def test_the_stack_has_every_program_and_its_stores() -> None:
     """A program that is missing here would be missed by every rule below."""
-    programs = {"migrate", "api", "worker", "worker-gpu", "beat", "flower"}
+    programs = {"migrate", "api", "worker-cpu", "worker-gpu", "beat", "flower"}
     assert set(SERVICES) == STORES | MONITORS | programs
 
 
@@ -79,7 +79,7 @@ def test_a_service_has_a_health_check_or_ends_by_itself(name: str) -> None:
         return
     assert "disable: true" not in body
     if "target: service" in body:
-        assert f"HISTOBATCH_ROLE: {name.removesuffix('-gpu')}\n" in body
+        assert f"HISTOBATCH_ROLE: {name.partition('-')[0]}\n" in body
     else:
         assert "    healthcheck:\n      " in body
         assert "test: [" in body
@@ -125,11 +125,15 @@ def test_images_are_read_only_and_uploads_are_written_by_the_api_alone() -> None
     """No program can change a hospital's images."""
     images = COMPOSE.read_text().split("x-images: &images\n")[1].split("\n\n")[0]
     assert "  read_only: true\n" in images
-    assert "      - uploads:/data:ro\n      - *images\n" in SERVICES["worker"]
+    assert "      - uploads:/data:ro\n      - *images\n" in SERVICES["worker-cpu"]
     assert "      - uploads:/data\n      - *images\n" in SERVICES["api"]
     models = COMPOSE.read_text().split("x-models: &models\n")[1].split("\n\n")[0]
     assert "  read_only: true\n" in models
-    assert [name for name, body in SERVICES.items() if "      - *models\n" in body] == ["api", "worker", "worker-gpu"]
+    assert [name for name, body in SERVICES.items() if "      - *models\n" in body] == [
+        "api",
+        "worker-cpu",
+        "worker-gpu",
+    ]
     assert [name for name, body in SERVICES.items() if "uploads:/data\n" in body] == ["api"]
 
 
@@ -145,7 +149,7 @@ def test_work_starts_after_the_tables_are_there() -> None:
     """An old table under a new program is damage that no retry mends."""
     after = COMPOSE.read_text().split("x-after-migration: &after-migration\n")[1].split("\n\n")[0]
     assert "migrate: {condition: service_completed_successfully}" in after
-    for name in ("api", "worker", "worker-gpu", "beat", "flower"):
+    for name in ("api", "worker-cpu", "worker-gpu", "beat", "flower"):
         assert "depends_on: *after-migration" in SERVICES[name]
 
 
@@ -181,7 +185,7 @@ def test_the_file_of_archives_comes_with_the_stack_and_is_valid() -> None:
     assert read_archive_file(PROJECT / "deploy" / "archives" / "archives.toml", Settings()) == []
     archives = COMPOSE.read_text().split("x-archives: &archives\n")[1].split("\n\n")[0]
     assert "  read_only: true\n" in archives
-    for name in ("api", "worker", "worker-gpu"):
+    for name in ("api", "worker-cpu", "worker-gpu"):
         assert "      - *archives\n" in SERVICES[name]
 
 
@@ -190,7 +194,7 @@ def test_the_file_for_webhooks_lets_workers_out_and_changes_nothing_else() -> No
     text = (PROJECT / "deploy" / "compose.webhooks.yaml").read_text()
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     way_out = "    networks: [inside, outside]"
-    assert lines == ["services:", "  worker:", way_out, "  worker-gpu:", way_out]
+    assert lines == ["services:", "  worker-cpu:", way_out, "  worker-gpu:", way_out]
 
 
 def test_the_files_for_remote_storage_give_workers_a_way_and_credentials_and_nothing_else() -> None:
@@ -198,7 +202,7 @@ def test_the_files_for_remote_storage_give_workers_a_way_and_credentials_and_not
     for name, given in {"s3": "    environment: *credentials", "sftp": "    volumes: [*ssh]"}.items():
         text = (PROJECT / "deploy" / f"compose.{name}.yaml").read_text()
         way_out = "    networks: [inside, outside]"
-        expected = ["  worker:", given, way_out, "  worker-gpu:", given, way_out]
+        expected = ["  worker-cpu:", given, way_out, "  worker-gpu:", given, way_out]
         assert text.split("services:\n")[1].splitlines() == expected
         variables = read_variables(text)
         assert variables
