@@ -34,9 +34,9 @@ class Check(BaseModel):
 
 
 class Readiness(BaseModel):
-    """All parts, and those that fail by name."""
+    """All parts, and those that fail by name; "degraded" where the API can do its work all the same."""
 
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "degraded", "not_ready"]
     failing: list[str]
     checks: list[Check]
 
@@ -53,17 +53,25 @@ def live() -> Live:
 
 @router.get("/ready", responses={HTTPStatus.SERVICE_UNAVAILABLE: {"model": Readiness}})
 def ready(context: ContextDep, response: Response) -> Readiness:
-    """Ask every part for an answer, and name those that give none (503)."""
+    """Ask every part for an answer, and name those that give none.
+
+    503 where the API cannot do its work. Without the broker it can: results are read from the database, and submissions
+    are recorded there and sent to workers when the broker is back. An API that orchestrators took out of service for it
+    would hide results that are there.
+    """
     checks = [
         _check("database", lambda: _ask_database(context), "the database does not answer or is not migrated"),
         _check("queue", context.queue.ping, "the broker does not answer"),
         _check("model", lambda: _ask_model(context), "no model bundle can be read"),
     ]
     failing = [check.name for check in checks if not check.ok]
-    if failing:
+    if not failing:
+        return Readiness(status="ready", failing=[], checks=checks)
+    status: Literal["degraded", "not_ready"] = "degraded" if failing == ["queue"] else "not_ready"
+    if status == "not_ready":
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-        log.warning("not_ready", failing=failing)
-    return Readiness(status="not_ready" if failing else "ready", failing=list(failing), checks=checks)
+    log.warning(status, failing=failing)
+    return Readiness(status=status, failing=list(failing), checks=checks)
 
 
 def _ask_database(context: Context) -> None:

@@ -178,9 +178,11 @@ class ApiClient:
     def is_ready(self) -> bool:
         """Whether the API and all that it needs answer."""
         try:
-            return self._http.get("/ready").is_success
+            answer = self._http.get("/ready")
         except httpx.HTTPError:
             return False
+        # Without a broker the API stays in service, and says that it is degraded.
+        return answer.is_success and answer.json()["status"] == "ready"
 
     def _ask(self, method: str, path: str, **request: Any) -> Any:
         response = self._request(method, path, **request)

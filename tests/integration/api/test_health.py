@@ -50,7 +50,6 @@ def _break_manifest(settings: Settings) -> Settings:
 @pytest.mark.parametrize(
     ("damage", "failing"),
     [
-        (lambda settings: settings.model_copy(update={"redis_url": _BROKEN}), ["queue"]),
         (_break_model, ["model"]),
         (_break_manifest, ["model"]),
         (
@@ -59,7 +58,7 @@ def _break_manifest(settings: Settings) -> Settings:
         ),
         (lambda settings: settings.model_copy(update={"database_url": "postgresql://127.0.0.1:1/x"}), ["database"]),
     ],
-    ids=["broker away", "no bundle", "malformed manifest", "not migrated", "database away"],
+    ids=["no bundle", "malformed manifest", "not migrated", "database away"],
 )
 def test_ready_names_what_fails(
     api_settings: Settings, sqlite: Database, damage: Callable[[Settings], Settings], failing: list[str]
@@ -70,6 +69,19 @@ def test_ready_names_what_fails(
         assert (answer.status_code, answer.json()["failing"]) == (503, failing)
         assert "127.0.0.1" not in answer.text
         assert api.http.get("/live").json() == {"status": "live"}
+
+
+def test_an_api_without_a_broker_stays_in_service(api_settings: Settings, sqlite: Database, images_root: Path) -> None:
+    """200, degraded: results are read, and a submission is taken, all the same. With more away, it is 503."""
+    with running(api_settings.model_copy(update={"redis_url": _BROKEN}), sqlite) as api:
+        answer = api.http.get("/ready")
+        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+        assert answer.json()["failing"] == ["queue"]
+        assert "127.0.0.1" not in answer.text
+        assert api.http.post("/v1/submissions", json={"folder": str(images_root)}).status_code == 202
+        _break_model(api_settings)
+        answer = api.http.get("/ready")
+        assert (answer.status_code, answer.json()["failing"]) == (503, ["queue", "model"])
 
 
 def test_metrics_are_computed_from_the_database(each_api: Api) -> None:
