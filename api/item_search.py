@@ -13,6 +13,7 @@ from api.problems import ApiError, ProblemReason, not_found
 from api.schemas import ItemFound, ItemSearchPage
 from core.archive_tables import Archive, ArchiveFile
 from core.bundle import Decision
+from core.index_walk import walk
 from core.tables import Item, Result
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -71,12 +72,9 @@ def _by_item(query: Select[Any], archive_id: str | None, cursor: str | None) -> 
 
 
 def _by_file(query: Select[Any], archive_id: str, cursor: str | None) -> Select[Any]:
-    return (
-        query.add_columns(col(ArchiveFile.id).label("position"))
-        .join(ArchiveFile, col(ArchiveFile.item_id) == col(Item.id))
-        .where(*_is_there(archive_id), col(ArchiveFile.id) > _numbers(cursor)[0])
-        .order_by(col(ArchiveFile.id))
-    )
+    query = query.add_columns(col(ArchiveFile.id).label("position"))
+    query = query.join(ArchiveFile, col(ArchiveFile.item_id) == col(Item.id)).where(*_is_there(archive_id))
+    return walk(query, [(col(ArchiveFile.archive_id), archive_id)], col(ArchiveFile.id), above=_numbers(cursor)[0])
 
 
 def _by_moment(query: Select[Any], decision: Decision, cursor: str | None) -> Select[Any]:

@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, select
+from sqlalchemy import Row, Select, SQLColumnExpression, select
 from sqlmodel import Session, col
 
 from api.item_filter import ItemFilter
 from api.schemas import ItemPublic
 from core.database import Database
+from core.index_walk import BEYOND, walk
 from core.paths import readable
 from core.reviews import find_verdict
 from core.tables import Item, Result
@@ -53,16 +54,10 @@ def read_items(session: Session, submission_id: str, which: ItemFilter, after: i
     it is and however rare the images are that it shows. By model, probability or time it looks at a bounded number of
     images, so a page may hold fewer than limit, or none, and not be the last.
     """
-    query = (
-        select_items()
-        .where(col(Item.submission_id) == submission_id, col(Item.id) > after, *which.conditions())
-        .order_by(col(Item.id))
-        .limit(limit + 1)
-    )
     window_end = _find_window_end(session, submission_id, which, after) if which.result_conditions() else None
-    if window_end is not None:
-        query = query.where(col(Item.id) <= window_end)
-    items = [ItemPublic(**item_fields(row)) for row in session.execute(query)]
+    below = BEYOND if window_end is None else window_end + 1
+    query = _walk(select_items(), submission_id, which, after, below).where(*which.result_conditions())
+    items = [ItemPublic(**item_fields(row)) for row in session.execute(query.limit(limit + 1))]
     shown = items[:limit]
     return ItemSlice(shown, shown[-1].id if len(items) > limit else window_end)
 
@@ -85,14 +80,27 @@ def iter_items(
 
 def _find_window_end(session: Session, submission_id: str, which: ItemFilter, after: int) -> int | None:
     """The id of the last image that is looked at; None where all that are left may be."""
-    beyond = (
-        select(col(Item.id))
-        .where(col(Item.submission_id) == submission_id, col(Item.id) > after, *which.item_conditions())
-        .order_by(col(Item.id))
-        .offset(_WINDOW - 1)
-        .limit(1)
-    )
+    beyond = _walk(select(col(Item.id)), submission_id, which, after).offset(_WINDOW - 1).limit(1)
     return session.execute(beyond).scalar()
+
+
+def _walk(query: Select[Any], submission_id: str, which: ItemFilter, after: int, below: int = BEYOND) -> Any:
+    """Narrow a query down to what is asked of images between two ids, in the order of these."""
+    query = query.where(*which.item_conditions())
+    if which.patient is not None or which.slide is not None:
+        # Few, which the index of a submission's patients and slides finds.
+        mine = (col(Item.submission_id) == submission_id, col(Item.id) > after, col(Item.id) < below)
+        return query.where(*mine).order_by(col(Item.id))
+    alike: list[tuple[SQLColumnExpression[Any], str]] = [(col(Item.submission_id), submission_id)]
+    if which.reason is not None:
+        # The index of reasons holds images with one only.
+        query = query.where(col(Item.reason).is_not(None))
+        alike.append((col(Item.reason), which.reason))
+    elif which.decision is not None:
+        alike.append((col(Item.decision), which.decision))
+    elif which.state is not None:
+        alike.append((col(Item.state), which.state))
+    return walk(query, alike, col(Item.id), above=after, below=below)
 
 
 def select_items() -> Select[Any]:

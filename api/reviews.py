@@ -12,10 +12,11 @@ from api.review_schemas import ReviewPage, ReviewPublic, ReviewStored, Unreviewe
 from api.schemas import ItemFound
 from api.submissions import find_submission
 from core.database import Database
+from core.index_walk import BEYOND
 from core.review_tables import Review
 from core.reviews import NothingToReview, Verdict, find_superseded, list_reviews, read_history, sign_off
 from core.tables import Item
-from core.unreviewed import NEWEST, Kind, UnreviewedFilter, find_unreviewed
+from core.unreviewed import Kind, UnreviewedFilter, find_unreviewed
 
 
 def find_item(session: Session, submission_id: str, item_id: int) -> Item:
@@ -61,14 +62,14 @@ def read_item_reviews(session: Session, item: Item) -> list[ReviewPublic]:
 
 def read_reviews(session: Session, submission_id: str | None, cursor: int | None, limit: int) -> ReviewPage:
     """Read one page of reviews, newest first."""
-    found = list_reviews(session, submission_id, NEWEST if cursor is None else cursor, limit)
+    found = list_reviews(session, submission_id, BEYOND if cursor is None else cursor, limit)
     next_cursor = None if found.next_before is None else str(found.next_before)
     return ReviewPage(reviews=describe_reviews(session, found.reviews), next_cursor=next_cursor)
 
 
 def read_unreviewed(session: Session, which: UnreviewedFilter, cursor: int | None, limit: int) -> UnreviewedPage:
     """Read one page of images whose result needs review, newest first."""
-    found = find_unreviewed(session, which, NEWEST if cursor is None else cursor, limit)
+    found = find_unreviewed(session, which, BEYOND if cursor is None else cursor, limit)
     query = select_items().add_columns(col(Item.submission_id)).where(col(Item.id).in_(found.item_ids))
     rows = session.execute(query.order_by(col(Item.id).desc()))
     return UnreviewedPage(

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, exists, select
 from core.archive_tables import Archive, ArchiveFile, ArchiveFolder, Delivery, Scan
 from core.audit import record
 from core.database import Database, execute_dml
+from core.index_walk import walk
 from core.reviews import forget_notes, forget_reviews
 from core.states import BatchState, ScanState
 from core.tables import Batch, Item, Result, Submission, utc_now
@@ -133,8 +134,8 @@ def _take_items(
     with database.write() as session:
         if not _lock(session, submission_id):
             return None
-        mine = (col(Item.submission_id) == submission_id, col(Item.id) > after)
-        ids = session.scalars(select(Item.id).where(*mine).order_by(col(Item.id)).limit(_AT_ONCE)).all()
+        mine = [(col(Item.submission_id), submission_id)]
+        ids = session.scalars(walk(select(col(Item.id)), mine, col(Item.id), above=after).limit(_AT_ONCE)).all()
         if ids:
             # No scan takes a file for new because what was recorded of it is gone or has no name any more.
             session.execute(update(ArchiveFile).where(col(ArchiveFile.item_id).in_(ids)).values(item_id=None))

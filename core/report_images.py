@@ -9,6 +9,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from core.bundle import Decision
+from core.index_walk import walk
 from core.paths import readable
 from core.tables import Item, Result
 
@@ -75,12 +76,9 @@ def list_failures(session: Session, submission_id: str, amounts: Mapping[str, in
     """List the reasons for which a submission's images have no result, most frequent first, with examples."""
     groups = []
     for reason, total in amounts.items():
-        rows = session.execute(
-            select(col(Item.id), col(Item.path), col(Item.detail))
-            .where(col(Item.submission_id) == submission_id, col(Item.reason) == reason)
-            .order_by(col(Item.id))
-            .limit(_MOST_EXAMPLES)
-        )
+        query = select(col(Item.id), col(Item.path), col(Item.detail)).where(col(Item.reason).is_not(None))
+        alike = [(col(Item.submission_id), submission_id), (col(Item.reason), reason)]
+        rows = session.execute(walk(query, alike, col(Item.id)).limit(_MOST_EXAMPLES))
         shown = [FailedImage(item_id=row.id, path=readable(row.path), detail=row.detail) for row in rows]
         groups.append(FailureGroup(reason=reason, total=total, shown=shown))
     return groups

@@ -9,6 +9,7 @@ from sqlalchemy import Select, select
 from sqlmodel import Session, col
 
 from core.archive_tables import Scan
+from core.index_walk import walk
 from core.paths import readable
 from core.progress import count_images
 from core.tables import Item
@@ -100,15 +101,16 @@ def _shared(session: Session, mine: str, other: str) -> Iterator[tuple[int, str,
 
 
 def _outcomes(session: Session, submission_id: str, after: int) -> list[tuple[int, str, str]]:
-    query = _select_outcomes(submission_id).where(col(Item.id) > after).order_by(col(Item.id)).limit(_CHUNK)
-    return [(row.id, row.path, row.decision or row.reason or row.state) for row in session.execute(query)]
+    query = walk(_select_outcomes(), [(col(Item.submission_id), submission_id)], col(Item.id), above=after)
+    rows = session.execute(query.limit(_CHUNK))
+    return [(row.id, row.path, row.decision or row.reason or row.state) for row in rows]
 
 
 def _find(session: Session, submission_id: str, paths: list[str]) -> dict[str, tuple[int, str]]:
-    query = _select_outcomes(submission_id).where(col(Item.path).in_(paths))
+    query = _select_outcomes().where(col(Item.submission_id) == submission_id, col(Item.path).in_(paths))
     return {row.path: (row.id, row.decision or row.reason or row.state) for row in session.execute(query)}
 
 
-def _select_outcomes(submission_id: str) -> Select[Any]:
+def _select_outcomes() -> Select[Any]:
     columns: list[Any] = [col(Item.id), col(Item.path), col(Item.decision), col(Item.reason), col(Item.state)]
-    return select(*columns).where(col(Item.submission_id) == submission_id)
+    return select(*columns)

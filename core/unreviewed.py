@@ -12,13 +12,12 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col
 
 from core.archive_tables import Scan
+from core.index_walk import BEYOND, walk
 from core.review_tables import Review
 from core.tables import TO_REVIEW, Item
 
 Kind = Literal["malignant", "uncertain"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-# Above every id.
-NEWEST = 2**63 - 1
 # Images of a kind that are looked at in one query, and for one page.
 _WINDOW = 1000
 _MOST = 3000
@@ -78,7 +77,7 @@ def count_unreviewed(session: Session, which: UnreviewedFilter) -> Amount:
     """Count what needs review, up to a thousand results, among the newest few thousand images of each kind."""
     number, is_whole = 0, True
     for kind in KINDS if which.kind is None else (which.kind,):
-        candidates = _select_candidates(kind, which, NEWEST)
+        candidates = _select_candidates(kind, which, BEYOND)
         window = candidates.limit(_COUNTED).subquery()
         counted = select(func.count(distinct(window.c.result_id))).where(*_is_meant(window.c, which))
         number += session.execute(counted).scalar_one()
@@ -113,16 +112,18 @@ def _walk(
 
 def _select_candidates(kind: Kind, which: UnreviewedFilter, before: int) -> Select[Any]:
     columns: list[Any] = [col(Item.id), col(Item.result_id), col(Item.submission_id), col(Item.patient)]
-    query = select(*columns).where(col(Item.decision) == kind, col(Item.id) < before).order_by(col(Item.id).desc())
+    query = select(*columns)
+    if which.submission_id is not None and which.patient is None:
+        alike = [(col(Item.submission_id), which.submission_id), (col(Item.decision), kind)]
+        return walk(query, alike, col(Item.id), below=before, newest_first=True)
+    query = query.where(col(Item.decision) == kind, col(Item.id) < before).order_by(col(Item.id).desc())
     if which.submission_id is not None:
         query = query.where(col(Item.submission_id) == which.submission_id)
     if which.patient is not None:
-        query = query.where(col(Item.patient) == which.patient)
-    if which.submission_id is None and which.patient is None:
-        # SQLite takes the index of these only where its condition is repeated word for word. Where a submission or a
-        # patient is named, the indexes of those are better.
-        query = query.where(text(TO_REVIEW))
-    return query
+        return query.where(col(Item.patient) == which.patient)
+    # SQLite takes the index of these only where its condition is repeated word for word. Where a patient is named, the
+    # index of patients is better.
+    return query.where(text(TO_REVIEW))
 
 
 def _is_meant(item: Any, which: UnreviewedFilter) -> list[ColumnElement[bool]]:

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Table, bindparam, case, func, select
 from sqlmodel import Session, col
 
 from core.archive_tables import ArchiveFile, ArchiveFolder
+from core.index_walk import BEYOND, walk
 from core.tables import Item
 from worker.scanning.walking import UNREADABLE, Listing, order
 
@@ -93,12 +93,11 @@ def read_recorded(session: Session, submission_id: str, position: str | None) ->
 
 
 def _newest_paths(session: Session, submission_id: str) -> Iterator[str]:
-    last: Any = None
+    mine = [(col(Item.submission_id), submission_id)]
+    last = BEYOND
     while True:
-        query = select(col(Item.id), col(Item.path)).where(col(Item.submission_id) == submission_id)
-        if last is not None:
-            query = query.where(col(Item.id) < last)
-        page = session.execute(query.order_by(col(Item.id).desc()).limit(_PAGE)).all()
+        query = walk(select(col(Item.id), col(Item.path)), mine, col(Item.id), below=last, newest_first=True)
+        page = session.execute(query.limit(_PAGE)).all()
         yield from (path for _, path in page)
         if len(page) < _PAGE:
             return

@@ -9,12 +9,13 @@ from sqlmodel import col, select
 from core import unreviewed
 from core.archive_tables import Archive, Scan
 from core.database import Database
+from core.index_walk import BEYOND
 from core.retention import Action, Expired, purge
 from core.review_tables import Review
 from core.reviews import NothingToReview, Verdict, list_reviews, read_history, sign_off
 from core.states import ItemState, SubmissionState
 from core.tables import Audit, Batch, Item, Result, Submission, utc_now
-from core.unreviewed import KINDS, NEWEST, UnreviewedFilter, count_unreviewed, find_unreviewed
+from core.unreviewed import KINDS, UnreviewedFilter, count_unreviewed, find_unreviewed
 
 
 def add_images(database: Database, decisions: str, contents: str = "", **values: object) -> tuple[str, list[int]]:
@@ -59,7 +60,7 @@ def sign(database: Database, item_id: int, verdict: Verdict = Verdict.BENIGN, no
         return sign_off(session, session.get_one(Item, item_id), verdict, note, "anna")
 
 
-def needing(database: Database, before: int = NEWEST, limit: int = 50, **which: object) -> list[int]:
+def needing(database: Database, before: int = BEYOND, limit: int = 50, **which: object) -> list[int]:
     with database.read() as session:
         return find_unreviewed(session, UnreviewedFilter(**which), before, limit).item_ids
 
@@ -115,7 +116,7 @@ def test_pages_show_everything_once_however_small_the_windows(
     for number in (5, 6, 7, 8):
         sign(database, ids[number])
     expected = [ids[n] for n in reversed(range(14)) if n not in (3, 5, 6, 7, 8, 11)]
-    found, before = [], NEWEST
+    found, before = [], BEYOND
     for _ in range(40):
         with database.read() as session:
             page = find_unreviewed(session, UnreviewedFilter(), before, 2)
@@ -159,7 +160,7 @@ def test_a_look_is_bounded_where_all_was_reviewed(database: Database, monkeypatc
         values = {"item_id": 1, "submission_id": "s", "reviewer": "anna", "said": "malignant", "verdict": "benign"}
         session.execute(insert(Review), [{**values, "result_id": result_id, "at": utc_now()} for result_id in results])
     with database.read() as session:
-        page = find_unreviewed(session, UnreviewedFilter(), NEWEST, 50)
+        page = find_unreviewed(session, UnreviewedFilter(), BEYOND, 50)
         assert (page.item_ids, page.next_before) == ([], ids[10])
         rest = find_unreviewed(session, UnreviewedFilter(), ids[10], 50)
     assert rest.item_ids == list(reversed(ids[:5]))
@@ -198,7 +199,7 @@ def test_retention_takes_notes_with_the_names(database: Database, action: Action
         sign(database, item_id, note="Mrs Smith")
     purge(database, Expired(action, submission_id=old), "operator")
     with database.read() as session:
-        left = [(review.item_id, review.note) for review in list_reviews(session, None, NEWEST, 50).reviews]
+        left = [(review.item_id, review.note) for review in list_reviews(session, None, BEYOND, 50).reviews]
     theirs = [(other_ids[1], "Mrs Smith"), (other_ids[0], "Mrs Smith")]
     # The first image's result is the other submission's, too; the second's was deleted with its last image.
     mine = [(ids[1], ""), (ids[0], "")] if action == Action.ANONYMISE else [(ids[0], "")]
