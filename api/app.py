@@ -17,6 +17,7 @@ from api.events import Events
 from api.forgotten import deleting_forgotten_files
 from api.leftovers import delete_leftovers
 from api.limits import BodyLimitMiddleware, Rate
+from api.occlusion import Occlusion
 from api.openapi import describe_alike
 from api.problems import add_problem_handlers
 from api.reads import Reads
@@ -59,11 +60,13 @@ def create_app(settings: Settings) -> FastAPI:
         settings.uploads_dir.mkdir(parents=True, exist_ok=True)
         delete_leftovers(settings.uploads_dir)
         database = Database(settings.database)
+        thumbnails = Thumbnails(settings)
         context = Context(
             settings=settings,
             database=database,
             queue=WorkQueue(settings),
-            thumbnails=Thumbnails(settings),
+            thumbnails=thumbnails,
+            occlusion=Occlusion(settings, thumbnails),
             events=Events(database),
             batch_totals=BatchTotals(),
             logins=Rate(settings.login_limit),

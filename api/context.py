@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 from api.batch_totals import BatchTotals
 from api.events import Events
 from api.limits import Rate
+from api.occlusion import Occlusion
 from api.reads import Reader, Reads
 from api.rights import PrincipalDep
 from api.thumbnails import Thumbnails
@@ -26,6 +27,7 @@ class Context:
     database: Database
     queue: WorkQueue
     thumbnails: Thumbnails
+    occlusion: Occlusion
     events: Events
     batch_totals: BatchTotals
     logins: Rate

@@ -1,4 +1,4 @@
-"""Which picture belongs to an image."""
+"""Which picture belongs to an image, and which model classified it."""
 
 from sqlalchemy import select
 from sqlmodel import Session, col
@@ -6,7 +6,7 @@ from sqlmodel import Session, col
 from api.problems import not_found
 from api.submissions import find_submission
 from api.thumbnails import Picture
-from core.tables import Item
+from core.tables import Item, Result
 
 
 def find_picture(session: Session, submission_id: str, item_id: int) -> Picture:
@@ -26,3 +26,16 @@ def find_picture(session: Session, submission_id: str, item_id: int) -> Picture:
     if row.content_hash is None:
         raise not_found("picture: the image was not read")
     return Picture(folder=submission.folder, source=submission.source, path=row.path, content_hash=row.content_hash)
+
+
+def find_model_version(session: Session, item_id: int) -> str:
+    """Name the model that classified an image.
+
+    Raises:
+        ApiError: none did (404).
+    """
+    statement = select(col(Result.model_version)).join(Item, col(Item.result_id) == col(Result.id))
+    found: str | None = session.execute(statement.where(col(Item.id) == item_id)).scalar_one_or_none()
+    if found is None:
+        raise not_found("result of the image")
+    return found

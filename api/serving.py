@@ -36,6 +36,15 @@ def read_rules(settings: Settings) -> dict[str, DecisionRule]:
     return {model.model_version: model.decision for model in list_models(settings)}
 
 
+def find_bundle_folder(settings: Settings, model_version: str) -> Path | None:
+    """Find the bundle of a model by its name@version; None where it is not on this machine."""
+    serving = None if settings.model is None else settings.model.resolve()
+    for folder, manifest in _read_manifests(settings, serving):
+        if manifest.model_version == model_version:
+            return folder
+    return None
+
+
 def _read_manifests(settings: Settings, serving: Path | None) -> Iterator[tuple[Path, Manifest]]:
     folders = {folder.resolve() for folder in iter_bundle_folders(settings.models)}
     named = {folder.resolve() for folder in (serving, settings.model) if folder is not None}

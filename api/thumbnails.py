@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
+import numpy as np
+from numpy.typing import NDArray
+
 from api.problems import ApiError, ProblemReason
 from core.errors import FolderError, ImageRejected, Reason, StorageAway
-from core.imaging import ImageLimits
+from core.imaging import ImageLimits, decode_rgb
 from core.settings import Settings
 from core.storage.opening import open_storage
 from core.storage.reading import read_content
@@ -61,17 +64,29 @@ class Thumbnails:
         """
         return self.find(picture) or self._make(picture)
 
-    def preview(self, picture: Picture) -> bytes:
+    def preview(self, picture: Picture, effects: NDArray[np.float32] | None = None) -> bytes:
         """Return a larger JPEG, made anew each time: it is looked at once, and kept nowhere.
+
+        Args:
+            effects: of its places on the probability, to be laid over it (core.occlusion).
 
         Raises:
             ApiError: as show().
         """
-        with _take(self._places, 0), _take(self._preview_turns, _WAIT_S), _refusing():
-            return make_preview(self._read(picture, self._settings.max_image_bytes), self._preview_limits)
+        with take_turn(self._places, 0), take_turn(self._preview_turns, _WAIT_S), _refusing():
+            return make_preview(self._read(picture, self._settings.max_image_bytes), self._preview_limits, effects)
+
+    def read_input(self, picture: Picture) -> NDArray[np.uint8]:
+        """Return what the network gets of an image: RGB uint8 (96, 144, 3).
+
+        Raises:
+            ApiError: as show().
+        """
+        with take_turn(self._places, 0), take_turn(self._preview_turns, _WAIT_S), _refusing():
+            return decode_rgb(self._read(picture, self._settings.max_image_bytes), self._preview_limits)
 
     def _make(self, picture: Picture) -> bytes:
-        with _take(self._places, 0), _take(self._turns, _WAIT_S), _refusing():
+        with take_turn(self._places, 0), take_turn(self._turns, _WAIT_S), _refusing():
             most = min(self._settings.max_image_bytes, _MOST_BYTES)
             data = make_thumbnail(self._read(picture, most), self._limits)
         self._cache.put(picture.content_hash, data)
@@ -96,7 +111,12 @@ def _refusing() -> Iterator[None]:
 
 
 @contextmanager
-def _take(semaphore: threading.Semaphore, wait_s: float) -> Iterator[None]:
+def take_turn(semaphore: threading.Semaphore, wait_s: float) -> Iterator[None]:
+    """Take one of the few turns, and give it back.
+
+    Raises:
+        ApiError: all are taken, for as long as is waited (503).
+    """
     if not semaphore.acquire(timeout=wait_s):
         raise ApiError(
             HTTPStatus.SERVICE_UNAVAILABLE,

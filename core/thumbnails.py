@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from PIL import Image
 
 from core.imaging import ImageLimits, decode_full
+from core.occlusion import lay_over
 
 log = structlog.get_logger(__name__)
 
@@ -35,21 +38,33 @@ def make_thumbnail(data: bytes, limits: ImageLimits) -> bytes:
     Raises:
         ImageRejected: it cannot be decoded, or is larger than the limits.
     """
-    return _shrink(data, limits, LONG_SIDE_PX, quality=_QUALITY, optimize=True)
+    return _save(_shrink(data, limits, LONG_SIDE_PX), quality=_QUALITY, optimize=True)
 
 
-def make_preview(data: bytes, limits: ImageLimits) -> bytes:
+def make_preview(data: bytes, limits: ImageLimits, effects: NDArray[np.float32] | None = None) -> bytes:
     """Make a JPEG whose long side is 1280 pixels, with colours as fine as its edges; a smaller image keeps its size.
+
+    Args:
+        data: the bytes of an image file.
+        limits: sizes outside which the image is refused.
+        effects: of its places on the probability, to be laid over it (core.occlusion).
 
     Raises:
         ImageRejected: it cannot be decoded, or is larger than the limits.
     """
-    return _shrink(data, limits, PREVIEW_LONG_SIDE_PX, quality=_PREVIEW_QUALITY, subsampling=0)
+    image = _shrink(data, limits, PREVIEW_LONG_SIDE_PX)
+    if effects is not None:
+        image = lay_over(image, effects)
+    return _save(image, quality=_PREVIEW_QUALITY, subsampling=0)
 
 
-def _shrink(data: bytes, limits: ImageLimits, long_side_px: int, **options: int) -> bytes:
+def _shrink(data: bytes, limits: ImageLimits, long_side_px: int) -> Image.Image:
     image = decode_full(data, limits)
     image.thumbnail((long_side_px, long_side_px), Image.Resampling.BOX)
+    return image
+
+
+def _save(image: Image.Image, **options: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", **options)
     return buffer.getvalue()

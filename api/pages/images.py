@@ -10,6 +10,8 @@ from api.context import ContextDep, DatabaseDep, ReaderDep
 from api.csrf import CheckedForm
 from api.image_facts import read_facts
 from api.pages.page_route import make_router
+from api.pictures import find_picture
+from api.problems import ApiError
 from api.rendering import render
 from api.review_schemas import Note
 from api.reviews import record_review
@@ -32,16 +34,25 @@ def image_page(
     context: ContextDep,
     reader: ReaderDep,
     signed: bool = False,
+    occlusion: bool = False,
 ) -> HTMLResponse:
     """Show all that is known of one image.
 
     Args:
         signed: whether the reader has just signed it off.
+        occlusion: whether to work out, and show, where in the image its probability comes from.
     """
     with context.database.read() as session:
         facts = read_facts(session, submission_id, item_id)
+        found = find_picture(session, submission_id, item_id) if occlusion and facts.item.content_hash else None
     reader.sees("page", submission_id)
     model = facts.item.model_version
+    explanation, obstacle = None, ""
+    if found is not None and model is not None:
+        try:
+            explanation = context.occlusion.explain(found, model)
+        except ApiError as error:
+            obstacle = error.detail
     return render(
         request,
         "image.html",
@@ -52,6 +63,8 @@ def image_page(
         most_note=MOST_NOTE_CHARACTERS,
         may_review=request.state.principal.may(Scope.REVIEW),
         signed=signed,
+        explanation=explanation,
+        obstacle=obstacle,
     )
 
 
