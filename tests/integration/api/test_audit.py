@@ -105,7 +105,7 @@ ARCHIVES = {
 ELSEWHERE = {
     "/v1/submissions/{submission_id}/items/{item_id}/thumbnail",
     "/v1/submissions/{submission_id}/items/{item_id}/preview",
-    "/submissions/{submission_id}/items/{item_id}/picture/{size}",
+    "/submissions/{submission_id}/items/{item_id}/picture/{kind}",
     "/v1/results/{content_hash}",
     "/v1/reviews",
     "/reviews/signed",
