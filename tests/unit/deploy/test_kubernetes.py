@@ -100,7 +100,9 @@ def test_images_are_of_this_version_and_programs_are_those_of_compose(overlay: s
     (container,) = containers_of(resource)
     image = "histobatch-gpu" if (overlay, name) == ("gpu", "worker") else "histobatch"
     assert container["image"] == f"{image}:{version[1]}"
-    assert f"    command: [{container['args'][0]}]\n" in read_services()[name]
+    # A cluster has one kind of worker, and the stack both.
+    service = f"worker-{overlay}" if name == "worker" else name
+    assert f"    command: [{container['args'][0]}]\n" in read_services()[service]
 
 
 @each_pod
