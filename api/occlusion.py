@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from api.problems import ApiError, ProblemReason
 from api.serving import find_bundle_folder
-from api.thumbnails import Picture, Thumbnails, take_turn
+from api.thumbnails import Picture, Thumbnails, take_picture_turn
 from core.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -82,7 +82,7 @@ class Occlusion:
                 ProblemReason.BUNDLE_REFUSED,
                 f"the bundle of {model_version} is not on the API's machine",
             )
-        with take_turn(self._turns, _WAIT_S):
+        with take_picture_turn(self._turns, _WAIT_S):
             explanation = self._ask(bundle, self._thumbnails.read_input(picture))
         with self._lock:
             self._known[key] = explanation

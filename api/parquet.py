@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from api.problems import ApiError, ProblemReason
 from api.schemas import ItemPublic
+from api.turns import take_turn
 from core.bundle import NOTICE
 
 _PROGRAM = Path(__file__).with_name("parquet_process.py")
@@ -24,7 +25,7 @@ _RETRY_AFTER_S = 30
 _TURNS = threading.BoundedSemaphore(_MOST_AT_ONCE)
 
 
-def take_turn() -> AsyncExitStack:
+def take_parquet_turn() -> AsyncExitStack:
     """Take one of the few turns to write Parquet; whoever closes what is returned gives it back.
 
     Raises:
@@ -36,15 +37,9 @@ def take_turn() -> AsyncExitStack:
             ProblemReason.NOT_INSTALLED,
             "Parquet needs pyarrow on the API's machine: pip install 'histobatch[parquet]'",
         )
-    if not _TURNS.acquire(blocking=False):
-        raise ApiError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            ProblemReason.TOO_BUSY,
-            "too many Parquet files are being written: try again, or take results.csv",
-            retry_after_s=_RETRY_AFTER_S,
-        )
     turn = AsyncExitStack()
-    turn.callback(_TURNS.release)
+    busy = "too many Parquet files are being written: try again, or take results.csv"
+    turn.enter_context(take_turn(_TURNS, 0, busy, _RETRY_AFTER_S))
     return turn
 
 

@@ -2,14 +2,15 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
 import numpy as np
 from numpy.typing import NDArray
 
-from api.problems import ApiError, ProblemReason
+from api.problems import ApiError
+from api.turns import take_turn
 from core.errors import FolderError, ImageRejected, Reason, StorageAway
 from core.imaging import ImageLimits, decode_rgb
 from core.settings import Settings
@@ -73,7 +74,7 @@ class Thumbnails:
         Raises:
             ApiError: as show().
         """
-        with take_turn(self._places, 0), take_turn(self._preview_turns, _WAIT_S), _refusing():
+        with take_picture_turn(self._places, 0), take_picture_turn(self._preview_turns, _WAIT_S), _refusing():
             return make_preview(self._read(picture, self._settings.max_image_bytes), self._preview_limits, effects)
 
     def read_input(self, picture: Picture) -> NDArray[np.uint8]:
@@ -82,11 +83,11 @@ class Thumbnails:
         Raises:
             ApiError: as show().
         """
-        with take_turn(self._places, 0), take_turn(self._preview_turns, _WAIT_S), _refusing():
+        with take_picture_turn(self._places, 0), take_picture_turn(self._preview_turns, _WAIT_S), _refusing():
             return decode_rgb(self._read(picture, self._settings.max_image_bytes), self._preview_limits)
 
     def _make(self, picture: Picture) -> bytes:
-        with take_turn(self._places, 0), take_turn(self._turns, _WAIT_S), _refusing():
+        with take_picture_turn(self._places, 0), take_picture_turn(self._turns, _WAIT_S), _refusing():
             most = min(self._settings.max_image_bytes, _MOST_BYTES)
             data = make_thumbnail(self._read(picture, most), self._limits)
         self._cache.put(picture.content_hash, data)
@@ -110,24 +111,13 @@ def _refusing() -> Iterator[None]:
         raise ApiError(HTTPStatus.SERVICE_UNAVAILABLE, Reason.STORAGE_AWAY, str(error), retry_after_s=60) from error
 
 
-@contextmanager
-def take_turn(semaphore: threading.Semaphore, wait_s: float) -> Iterator[None]:
-    """Take one of the few turns, and give it back.
+def take_picture_turn(turns: threading.Semaphore, wait_s: float) -> AbstractContextManager[None]:
+    """Take one of the few turns at making pictures.
 
     Raises:
         ApiError: all are taken, for as long as is waited (503).
     """
-    if not semaphore.acquire(timeout=wait_s):
-        raise ApiError(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            ProblemReason.TOO_BUSY,
-            "too many pictures are being made: try again",
-            retry_after_s=_RETRY_AFTER_S,
-        )
-    try:
-        yield
-    finally:
-        semaphore.release()
+    return take_turn(turns, wait_s, "too many pictures are being made: try again", _RETRY_AFTER_S)
 
 
 def _say(error: ImageRejected) -> str:

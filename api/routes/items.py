@@ -12,7 +12,7 @@ from api.exports import write_csv, write_jsonl
 from api.item_filter import FilterDep
 from api.item_search import search_items
 from api.items import iter_items, read_items
-from api.parquet import take_turn, write_parquet
+from api.parquet import take_parquet_turn, write_parquet
 from api.problems import Problem
 from api.rights import needs
 from api.schemas import ItemPage, ItemSearchPage
@@ -111,7 +111,7 @@ def export_parquet(submission_id: str, database: DatabaseDep, reader: ReaderDep,
     _check_exists(database, submission_id)
     # Before the turn, which a database that is away would keep.
     reader.exports(submission_id, "parquet", which)
-    turn = take_turn()
+    turn = take_parquet_turn()
     pieces = write_parquet(iter_items(database, submission_id, which), submission_id)
     return HoldingResponse(turn, pieces, media_type=PARQUET, headers=as_file(f"{submission_id}.parquet"))
 

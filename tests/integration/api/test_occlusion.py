@@ -10,7 +10,7 @@ import pytest
 from blake3 import blake3
 from PIL import Image
 
-from core.bundle import read_manifest
+from core.bundle import newest_bundle_folder, read_manifest
 from core.database import Database
 from core.settings import PROJECT, Settings
 from core.tables import Item, Result
@@ -18,7 +18,7 @@ from tests.integration.api.pictures import add_pictures, set_hashes, write_pictu
 from tests.integration.api.server import Api, add_items, add_submission, running
 from tests.integration.api.visits import Visit
 
-(_BUNDLE,) = (manifest.parent for manifest in (PROJECT / "models").glob("*/manifest.json"))
+_BUNDLE = newest_bundle_folder(PROJECT / "models")
 _MODEL = read_manifest(_BUNDLE).model_version
 _SAMPLE = "SOB_M_DC-14-10926-100-001.png"
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from api.parquet import take_turn, write_parquet
+from api.parquet import take_parquet_turn, write_parquet
 from api.schemas import ItemPublic
 from core.bundle import NOTICE
 from core.paths import path_to_text
@@ -105,7 +105,7 @@ def test_few_are_written_at_once(api: Api, monkeypatch: pytest.MonkeyPatch) -> N
     submission_id = add_submission(api.database)
     for _ in range(3):
         _table(api, submission_id)
-    turn = take_turn()
+    turn = take_parquet_turn()
     answer = api.http.get(f"/v1/submissions/{submission_id}/results.parquet")
     assert (answer.status_code, answer.json()["reason"]) == (503, "too_busy")
     assert int(answer.headers["Retry-After"]) > 0
@@ -119,10 +119,11 @@ def test_without_pyarrow_the_answer_names_the_extra() -> None:
         "import sys; sys.modules['pyarrow'] = None\n"
         "import importlib.util; found = importlib.util.find_spec\n"
         "importlib.util.find_spec = lambda name, *rest: None if name == 'pyarrow' else found(name, *rest)\n"
-        "from api.parquet import take_turn\n"
+        "from api.parquet import take_parquet_turn\n"
         "from api.problems import ApiError\n"
         "import api.app\n"
-        "try:\n    take_turn()\nexcept ApiError as error:\n    print(error.status, error.reason, error.detail)\n"
+        "try:\n    take_parquet_turn()\n"
+        "except ApiError as error:\n    print(error.status, error.reason, error.detail)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=PROJECT)
     assert done.stdout.startswith("501 not_installed")
