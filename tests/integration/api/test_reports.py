@@ -1,6 +1,5 @@
 """Reports: true, bounded, and one file that a browser opens from the disk."""
 
-import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from core.bundle import NOTICE
 from core.database import Database
 from core.states import ItemState, ScanState, SubmissionState
 from core.tables import Item, Result, utc_now
+from tests.assets.disk_pages import measure_colours, opened_from_disk
 from tests.integration.api.pictures import add_pictures
 from tests.integration.api.server import Api, add_batch, add_items, add_submission
 
@@ -228,27 +228,21 @@ def test_a_browser_opens_the_page_from_the_disk(
     """No console error, no request but the file itself, pictures drawn, words for who cannot see them, no wide page."""
     file = tmp_path / "report.html"
     file.write_bytes(api.http.get(f"/v1/submissions/{_add_hostile(api, images_root)}/report.html").content)
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, offline=True)
-    page = context.new_page()
-    errors: list[str] = []
-    requested: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("request", lambda request: requested.append(request.url))
-    page.goto(file.as_uri(), wait_until="load")
-    pictures = page.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth > 1, i.alt.length > 5])")
-    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-    wide = page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    text = page.inner_text("body")
-    context.close()
-    assert errors == []
-    assert [address for address in requested if not address.startswith("data:")] == [file.as_uri()]
+    with opened_from_disk(chromium, file, scheme) as opened:
+        pictures = opened.page.evaluate(
+            "[...document.images].map(i => [i.complete && i.naturalWidth > 1, i.alt.length > 5])"
+        )
+        ink, paper = measure_colours(opened.page)
+        wide = opened.is_wide()
+        text = opened.page.inner_text("body")
+    assert opened.errors == []
+    assert [address for address in opened.requested if not address.startswith("data:")] == [file.as_uri()]
     assert pictures == [[True, True]] * 3
     assert not wide
     assert text.startswith(NOTICE)
     assert "No picture:" in text
     assert _EVIL in text
-    assert (_lightness(ink) < _lightness(paper)) == (scheme == "light")
+    assert (ink < paper) == (scheme == "light")
 
 
 @pytest.mark.browser
@@ -262,12 +256,8 @@ def test_the_page_over_http_is_styled_and_prints(chromium: Any, api: Api, images
     page.goto(address)
     notice = page.evaluate("getComputedStyle(document.querySelector('.notice')).fontWeight")
     page.emulate_media(media="print")
-    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    ink, paper = measure_colours(page)
     context.close()
     assert errors == []
     assert notice == "600"
-    assert (_lightness(ink), _lightness(paper)) == (0, 255 * 3)
-
-
-def _lightness(colour: str) -> int:
-    return sum(int(part) for part in re.findall(r"\d+", colour)[:3])
+    assert (ink, paper) == (0, 255 * 3)

@@ -12,6 +12,7 @@ import pytest
 
 from cli.judging import report
 from core.bundle import NOTICE
+from tests.assets.disk_pages import measure_colours, opened_from_disk
 from tests.integration.trainer.finished import COMMIT, write_images, write_run
 from trainer.dataset.images import DataSet
 from trainer.errors import RunError
@@ -212,28 +213,22 @@ def test_a_bundles_report_holds_the_page_and_what_it_rests_on(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_opens_the_page_from_the_disk(chromium: Any, page: Path, scheme: str) -> None:
     """No console error, no request but the file itself, every picture decodes and has words for who cannot see it."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme, offline=True)
-    opened = context.new_page()
-    errors: list[str] = []
-    requested: list[str] = []
-    opened.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("request", lambda request: requested.append(request.url))
-    opened.goto(page.as_uri(), wait_until="load")
-    pictures = opened.evaluate("[...document.images].map(i => [i.complete && i.naturalWidth > 1, i.alt.length])")
-    ink, paper = opened.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
-    headings = opened.evaluate(
-        "[...document.querySelectorAll('table')].map(t => t.querySelectorAll('th[scope]').length)"
-    )
-    wide = opened.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
-    context.close()
-    assert errors == []
-    assert [address for address in requested if not address.startswith("data:")] == [page.as_uri()]
+    with opened_from_disk(chromium, page, scheme) as opened:
+        pictures = opened.page.evaluate(
+            "[...document.images].map(i => [i.complete && i.naturalWidth > 1, i.alt.length])"
+        )
+        ink, paper = measure_colours(opened.page)
+        headings = opened.page.evaluate(
+            "[...document.querySelectorAll('table')].map(t => t.querySelectorAll('th[scope]').length)"
+        )
+        wide = opened.is_wide()
+    assert opened.errors == []
+    assert [address for address in opened.requested if not address.startswith("data:")] == [page.as_uri()]
     assert len(pictures) > 10
     assert all(drawn and words > 20 for drawn, words in pictures)
     assert all(count > 1 for count in headings)
     assert not wide
-    assert (_lightness(ink) < _lightness(paper)) == (scheme == "light")
+    assert (ink < paper) == (scheme == "light")
 
 
 @pytest.mark.browser
@@ -243,13 +238,9 @@ def test_the_page_prints_dark_on_white(chromium: Any, page: Path) -> None:
     opened = context.new_page()
     opened.goto(page.as_uri())
     opened.emulate_media(media="print")
-    ink, paper = opened.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    ink, paper = measure_colours(opened)
     navigation = opened.evaluate("getComputedStyle(document.querySelector('nav')).display")
     context.close()
-    assert _lightness(ink) == 0
-    assert _lightness(paper) == 255 * 3
+    assert ink == 0
+    assert paper == 255 * 3
     assert navigation == "none"
-
-
-def _lightness(colour: str) -> int:
-    return sum(int(part) for part in re.findall(r"\d+", colour)[:3])
